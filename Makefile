@@ -1,0 +1,156 @@
+# Weir. 'make help' says what there is. On a fresh Debian 12 or 13 this needs make and apt: the first make puts
+# a toolchain together (tools/toolchain), and every make after that runs itself again inside it (tools/enter).
+
+SHELL := /bin/bash
+MAKEFLAGS += --no-builtin-rules --no-builtin-variables
+.DELETE_ON_ERROR:
+JOBS ?= $(shell nproc)
+
+goals := help image guests manifest-check host el2-libs run shell test unit boot-test format format-check lint check-no-fp
+.PHONY: $(goals) toolchain clean distclean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make image           the hypervisor: build/weir.elf, build/Image"
+	@echo "make run             boot Linux in it on a QEMU machine with three SMMUs, and check what the guest did"
+	@echo "make shell           the same, with a shell in the guest"
+	@echo "make test            everything that CI checks; make unit, make boot-test, make check-no-fp: parts of it"
+	@echo "                     (T=name runs the unit tests or boot tests of that name only)"
+	@echo "make guests          the payloads of tests/guests"
+	@echo "make manifest-check  build/host/manifest-check, which checks a manifest"
+	@echo "make format          lay the sources out; make lint: clang-tidy"
+	@echo "make toolchain       get the toolchain, third-party sources and a guest kernel, and nothing else"
+	@echo "make clean           remove what was compiled; make distclean: the toolchain too"
+
+toolchain:
+	@tools/toolchain
+
+clean:
+	rm -rf build/weir.elf build/Image build/el2/obj build/host build/guests build/run
+distclean:
+	rm -rf build
+
+ifndef WEIR_INSIDE
+# Outside: the same goals, inside.
+ifneq ($(filter-out help toolchain clean distclean,$(MAKECMDGOALS)),)
+inside := $(filter-out toolchain clean distclean,$(MAKECMDGOALS))
+$(firstword $(inside)): toolchain
+	@+exec env -u MAKEFLAGS -u MAKELEVEL tools/enter make -j$(JOBS) $(inside) $(foreach v,T V KEEP,$(if $($v),$v='$($v)'))
+$(wordlist 2,$(words $(inside)),$(inside)): $(firstword $(inside)) ; @:
+endif
+else
+
+include tools/el2.mk
+print-%: ; @echo '$($*)'
+
+# $(call sources,FOLDERS,SUFFIX): all below, sorted.
+sources = $(sort $(shell find $(1) -name '*.$(2)' 2>/dev/null))
+warnings := -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wcast-align \
+    -Wold-style-cast -Wimplicit-fallthrough -Wformat=2 -Wunused -Wnull-dereference -Wthread-safety -Wno-missing-designated-field-initializers -Werror
+depends = -MMD -MP -MF $(@:.o=.d)
+quiet := $(if $(V),,@)
+
+# A file that changes when the flags in it do, and what was compiled with them is compiled again.
+define flags_file
+$(1): FORCE
+	@mkdir -p $$(@D); echo '$(2)' >$$@.new; cmp -s $$@.new $$@ && rm $$@.new || mv $$@.new $$@
+endef
+$(eval $(call flags_file,$(el2)/cxxflags,$$(CXXFLAGS_EL2) $$(warnings)))
+$(eval $(call flags_file,build/host/flags,$$(HOST_CXXFLAGS) $$(warnings)))
+
+# ---- The hypervisor ----
+
+image_sources := $(call sources,guest-abi stage2 vsmmu hyp,cpp)
+image_assembly := $(call sources,hyp,S)
+image_objects := $(patsubst %,$(el2)/obj/%.o,$(image_sources) $(image_assembly))
+
+image: build/Image
+build/Image: build/weir.elf
+	$(quiet)llvm-objcopy-19 -O binary $< $@
+	@echo "  $@: $$(stat -c %s $@) bytes"
+build/weir.elf: $(image_objects) hyp/boot/weir.lds $(LIBS_EL2)
+	$(call say,link $@)
+	$(quiet)ld.lld-19 $(LDFLAGS_EL2) -T hyp/boot/weir.lds -Map=build/weir.map -o $@ $(image_objects) --start-group $(LIBS_EL2) --end-group
+$(el2)/obj/%.cpp.o: %.cpp $(el2)/cxxflags | el2-libs
+	$(call say,$<)
+	@mkdir -p $(@D)
+	$(quiet)clang++-19 $(CXXFLAGS_EL2) $(warnings) $(depends) -I. -c $< -o $@
+$(el2)/obj/%.S.o: %.S | el2-libs
+	$(call say,$<)
+	@mkdir -p $(@D)
+	$(quiet)clang-19 $(ASFLAGS_EL2) $(depends) -I. -c $< -o $@
+
+# ---- Payloads: tests/guests/NAME/*.S, *.cpp with NAME.lds, made into build/guests/NAME.elf and .bin; see tests/guests/guests.mk ----
+
+guests: build/guests/initramfs.cpio
+build/guests/initramfs.cpio: tests/guests/linux/init build/kernel/busybox tools/initramfs.py tools/qemu.py
+	$(call say,$@)
+	@mkdir -p $(@D)
+	$(quiet)python3 tools/initramfs.py $@ init=tests/guests/linux/init bin/busybox=build/kernel/busybox
+-include tests/guests/guests.mk
+-include tests/boot/mutants.mk
+
+# ---- For the host: unit tests under sanitizers, and tools ----
+
+# The folders of hyp that hold no assembly, and so run on the host too.
+HOST_HYP := hyp/manifest hyp/platform hyp/smmu hyp/pci hyp/uart
+# Portable files of the other folders.
+HOST_FILES := hyp/mem/page_allocator.cpp hyp/console/mux.cpp hyp/vm/mmio_bus.cpp hyp/vm/guest_fdt.cpp hyp/gic/vgic.cpp hyp/gic/vgic_registers.cpp \
+    hyp/cpu/mmio_decode.cpp hyp/cpu/mmio_execute.cpp hyp/cpu/features.cpp hyp/cpu/exception.cpp
+portable := guest-abi stage2 vsmmu $(HOST_HYP)
+portable_sources := $(call sources,$(portable),cpp) $(wildcard $(HOST_FILES))
+test_sources := $(call sources,tests/unit tests/model,cpp)
+HOST_CXXFLAGS := -std=c++23 -O1 -g -I. -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+HOST_LDFLAGS := -fsanitize=address,undefined -fuse-ld=lld
+HOST_LIBS := -lgmock_main -lgmock -lgtest -lfdt -lcapstone -lpthread
+
+host_objects := $(patsubst %,build/host/obj/%.o,$(portable_sources))
+test_objects := $(patsubst %,build/host/obj/%.o,$(test_sources))
+host: build/host/unit-tests
+build/host/obj/%.cpp.o: %.cpp build/host/flags
+	$(call say,$< (host))
+	@mkdir -p $(@D)
+	$(quiet)clang++-19 $(HOST_CXXFLAGS) $(warnings) $(depends) -c $< -o $@
+# An archive, so that each program takes only what it uses.
+build/host/portable.a: $(host_objects)
+	@rm -f $@; llvm-ar-19 rcs $@ $^
+build/host/unit-tests: $(test_objects) build/host/portable.a
+	$(call say,link $@)
+	@mkdir -p $(@D)
+	$(quiet)clang++-19 $(HOST_LDFLAGS) $^ $(HOST_LIBS) -o $@
+# Host tools: tools/NAME.cpp over the portable folders.
+manifest-check: build/host/manifest-check
+build/host/manifest-check: build/host/obj/tools/manifest-check.cpp.o build/host/portable.a
+	$(call say,link $@)
+	$(quiet)clang++-19 $(HOST_LDFLAGS) $^ -lfdt -lcapstone -o $@
+
+# ---- Running and checking ----
+
+run: image guests
+	@python3 tools/run_linux.py
+shell: image guests
+	@python3 tools/run_linux.py --shell
+
+unit: build/host/unit-tests
+	@build/host/unit-tests $(if $(T),--gtest_filter='*$(T)*')
+check-no-fp: build/weir.elf
+	@tools/check-no-fp $<
+boot-test: image guests
+	@python3 tests/boot/run.py $(T)
+# One after the other, all of them whatever fails, and a last line that counts.
+test:
+	@python3 tools/test.py
+
+formatted = $(foreach suffix,cpp hpp,$(call sources,guest-abi stage2 vsmmu hyp tests tools fvp,$(suffix)))
+format:
+	$(quiet)clang-format-19 -i $(formatted)
+format-check:
+	$(quiet)$(if $(formatted),clang-format-19 --dry-run -Werror $(formatted))
+lint:
+	$(quiet)$(if $(portable_sources),printf '%s\n' $(portable_sources) | \
+	    xargs -P $(JOBS) -n 1 sh -c 'clang-tidy-19 --quiet "$$0" -- -std=c++23 -I. -Wall -Wextra')
+	$(quiet)$(if $(image_sources),printf '%s\n' $(filter-out $(portable_sources),$(image_sources)) | \
+	    xargs -r -P $(JOBS) -n 1 sh -c 'clang-tidy-19 --quiet "$$0" -- $(subst ','\'',$(CXXFLAGS_EL2)) -I.')
+
+-include $(image_objects:.o=.d) $(host_objects:.o=.d) $(test_objects:.o=.d) build/host/obj/tools/manifest-check.cpp.d
+endif
