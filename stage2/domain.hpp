@@ -1,0 +1,131 @@
+// The stage-2 domain of a VM: its IPA -> PA space as DMA sees it. One table that every physical SMMU carrying one of
+// the VM's devices points at, and the list of what a change of it must invalidate.
+//
+// Safe to call from several pCPUs: one lock per domain, held over a whole change including its invalidation.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <utility>
+
+#include "guest-abi/smmu/ste.hpp"
+#include "guest-abi/types.hpp"
+#include "stage2/geometry.hpp"
+#include "stage2/invalidation_array.hpp"
+#include "stage2/port.hpp"
+#include "stage2/retire.hpp"
+#include "stage2/support/make.hpp"
+#include "stage2/support/spinlock.hpp"
+#include "stage2/table.hpp"
+#include "stage2/tag.hpp"
+
+namespace weir::stage2 {
+
+// Why an instance cannot point at a domain's table; the first feature that is missing.
+enum class Incompatibility : std::uint8_t {
+  no_stage2,          // IDR0.S2P
+  no_nesting,         // IDR0.S1P
+  no_aarch64_tables,  // IDR0.TTF
+  no_granule_4k,      // IDR5.GRAN4K
+  input_too_small,    // IDR5.OAS (which is the IAS) below the IPA space
+  output_too_small,   // IDR5.OAS below the table's output size
+  big_endian,         // IDR0.TTENDIAN: big-endian walks only
+  not_coherent,       // IDR0.COHACC, and the table is not cleaned to memory
+  bbml_too_low        // IDR3.BBML below what the table relies on
+};
+// For messages, for example "stage 2 (IDR0.S2P)".
+[[nodiscard]] std::string_view to_string(Incompatibility reason);
+
+// What a stream's STE makes necessary on a change of stage 2.
+struct StreamUse {
+  bool stage1 = false;  // Config has stage 1: combined TLB entries, and CDs fetched through stage 2
+  bool ats = false;     // EATS: the device may hold translations
+
+  [[nodiscard]] static StreamUse of(const smmu::Ste& ste);
+  friend constexpr bool operator==(const StreamUse&, const StreamUse&) = default;
+};
+
+class S2Domain {
+ public:
+  struct Options {
+    Table::Options table;
+    bool clean_to_memory = false;  // `pages` publishes to the point of coherency: walkers need not be coherent
+    // Above this number of commands for one change, the whole tag is invalidated instead.
+    unsigned max_range_commands = 64;
+  };
+
+  // Errors: out_of_memory. `pages` and `grace` outlive the domain.
+  [[nodiscard]] static std::expected<std::unique_ptr<S2Domain>, Error> create(const Geometry& geometry,
+                                                                              TablePages& pages, Grace& grace,
+                                                                              const Options& options);
+  // All tags are detached.
+  ~S2Domain();
+  S2Domain(const S2Domain&) = delete;
+  S2Domain& operator=(const S2Domain&) = delete;
+
+  // No value: an instance with these capabilities may join.
+  [[nodiscard]] std::optional<Incompatibility> incompatibility(const Capabilities& capabilities) const;
+
+  // A tag of a compatible instance joins: from now on changes of stage 2 reach it. Before any STE carries its VMID.
+  // Errors, with nothing changed: incompatible, out_of_memory.
+  [[nodiscard]] std::expected<void, Error> attach(HostTag& tag);
+  // The tag leaves: flushes it (S12_VMALL + SYNC), unpublishes it, and gives it up to the grace period, after which its
+  // VMID is free. No stream is installed under it any more (uninstall() each of them first).
+  void detach(std::unique_ptr<HostTag> tag);
+
+  // Installs `ste` for the stream `sid`, in the right order: what it needs is published first, the STE stored and
+  // SYNCed, then what only the old one needed is dropped. `before`: the use of the STE that is installed now (no value:
+  // none of this domain is). `ste` already holds the stage-2 fields (fill_stage2). Errors, with the old STE still in
+  // place: out_of_memory, no_such_stream.
+  [[nodiscard]] std::expected<void, Error> install(HostTag& tag, StreamID sid, std::optional<StreamUse> before,
+                                                   const smmu::Ste& ste);
+  // The stream leaves the tag: installs `ste`, which does not use this domain (an aborting one), then drops `before`.
+  // Errors as above.
+  [[nodiscard]] std::expected<void, Error> uninstall(HostTag& tag, StreamID sid, StreamUse before,
+                                                     const smmu::Ste& ste);
+
+  // Writes the stage-2 half of an STE (IHI 0070 5.2): the same for all STEs of one VMID, as 5.2.1 demands. V, Config
+  // and the stage-1 fields are left alone.
+  void fill_stage2(VMID vmid, smmu::Ste& ste) const;
+
+  // As Table::map; needs no invalidation.
+  [[nodiscard]] std::expected<void, Error> map(IPA ipa, PA pa, std::uint64_t bytes, const Attributes& attributes);
+  // As Table::unmap. When it returns no device reaches the range any more on any instance, through no cache, and freed
+  // table pages are back.
+  [[nodiscard]] std::expected<void, Error> unmap(IPA ipa, std::uint64_t bytes);
+  // As Table::protect, with the same invalidation.
+  [[nodiscard]] std::expected<void, Error> protect(IPA ipa, std::uint64_t bytes, const Attributes& attributes);
+  [[nodiscard]] std::optional<Mapping> lookup(IPA ipa) const;
+
+  [[nodiscard]] const Table& table() const { return *table_; }
+  // Tags attached, for the summary.
+  [[nodiscard]] unsigned tag_count() const { return tags_; }
+
+ private:
+  S2Domain(std::unique_ptr<Table> table, std::unique_ptr<InvalidationArray> array, Grace& grace, const Options& options)
+      : table_{std::move(table)}, grace_{grace}, options_{options}, array_{array.release()} {}
+  template <typename T, typename... Args>
+  friend std::unique_ptr<T> weir::make(Args&&... args);
+
+  // With lock_ held:
+  [[nodiscard]] std::expected<void, Error> reference(std::span<const Target> targets);
+  void drop(std::span<const Target> targets);
+  void publish(std::unique_ptr<InvalidationArray> next);
+  void prepare_split(IPA ipa, std::uint64_t bytes);
+  void invalidate(IPA ipa, std::uint64_t bytes, bool leaf_only);
+
+  mutable SpinLock lock_;
+  std::unique_ptr<Table> table_;
+  Grace& grace_;
+  Options options_;
+  std::atomic<InvalidationArray*> array_;  // owned
+  unsigned tags_ = 0;
+};
+
+}  // namespace weir::stage2

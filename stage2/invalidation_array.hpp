@@ -1,0 +1,86 @@
+// What a change of stage 2 must invalidate, on which instance: a sorted array that never changes once it is published,
+// but for the user counts, which only go down. New arrays are merged or purged from old ones and published whole.
+#pragma once
+
+#include <atomic>
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <span>
+
+#include "guest-abi/types.hpp"
+#include "stage2/port.hpp"
+#include "stage2/retire.hpp"
+
+namespace weir::stage2 {
+
+// In the order of the commands of an invalidation (design: "One change of stage 2").
+enum class TargetKind : std::uint8_t {
+  s2_tag,         // stage-2 entries of a VMID: S2_IPA
+  stage1_stream,  // cached CDs of a stream, with the translation of their TTBs: CFGI_CD_ALL
+  nested_clear,   // combined entries of a VMID: NH_ALL
+  ats_stream      // the device's own cache: ATC_INV
+};
+
+// One thing to invalidate.
+struct Target {
+  SmmuPort* smmu = nullptr;
+  TargetKind kind = TargetKind::s2_tag;
+  std::uint32_t id = 0;  // VMID or StreamID, by kind
+
+  [[nodiscard]] static Target tag(SmmuPort& smmu, TargetKind kind, VMID vmid) { return {&smmu, kind, vmid.value}; }
+  [[nodiscard]] static Target stream(SmmuPort& smmu, TargetKind kind, StreamID sid) { return {&smmu, kind, sid.value}; }
+  [[nodiscard]] VMID vmid() const { return VMID{static_cast<std::uint16_t>(id)}; }
+  [[nodiscard]] StreamID sid() const { return StreamID{id}; }
+
+  // By instance, then kind, then id.
+  friend std::strong_ordering operator<=>(const Target& a, const Target& b) {
+    if (const auto by = a.smmu->index() <=> b.smmu->index(); by != 0) return by;
+    if (const auto by = a.kind <=> b.kind; by != 0) return by;
+    return a.id <=> b.id;
+  }
+  friend bool operator==(const Target& a, const Target& b) { return (a <=> b) == 0; }
+};
+
+class InvalidationArray final : public Retired {
+ public:
+  struct Entry {
+    Target target;
+    std::atomic<std::uint32_t> users{0};  // 0: dead, needs no invalidation
+
+    [[nodiscard]] bool live() const { return users.load(std::memory_order_acquire) != 0; }
+    void copy(const Entry& other) {  // of an array that is not published yet
+      target = other.target;
+      users.store(other.users.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    }
+  };
+
+  // An array without entries. nullptr: out of memory.
+  [[nodiscard]] static std::unique_ptr<InvalidationArray> empty();
+  // `old` without its dead entries, and one user more for each of `targets` (in any order, repeats allowed).
+  // nullptr: out of memory.
+  [[nodiscard]] static std::unique_ptr<InvalidationArray> merge(const InvalidationArray& old,
+                                                                std::span<const Target> targets);
+  // `old` without its dead entries. nullptr: out of memory.
+  [[nodiscard]] static std::unique_ptr<InvalidationArray> purge(const InvalidationArray& old);
+
+  // One user less, in place: cannot fail. The target is in the array with at least one user.
+  void unref(const Target& target);
+  [[nodiscard]] std::uint32_t users(const Target& target) const;
+
+  // Sorted; includes dead entries.
+  [[nodiscard]] std::span<const Entry> entries() const { return {entries_.get(), size_}; }
+  [[nodiscard]] bool has_dead() const;
+
+ private:
+  [[nodiscard]] static std::unique_ptr<InvalidationArray> with_room(const InvalidationArray* old, std::size_t more);
+  [[nodiscard]] std::size_t lower_bound(const Target& target) const;
+  [[nodiscard]] Entry* find(const Target& target) const;
+
+  std::unique_ptr<Entry[]> entries_;
+  std::size_t size_ = 0;
+};
+
+}  // namespace weir::stage2
