@@ -1,0 +1,49 @@
+// What a vSMMU tells its guest that it can do: the intersection over its backing instances, minus what Weir never
+// offers, narrowed by its configuration (IHI 0070, 6.3.1 to 6.3.8).
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <span>
+#include <string_view>
+
+#include "guest-abi/smmu/registers.hpp"
+#include "stage2/port.hpp"
+
+namespace weir::vsmmu {
+
+// Narrows what is announced; never widens it.
+struct Config {
+  unsigned sid_bits = 16;   // width of a vStreamID: a PCI requester id
+  unsigned cmdq_log2 = 14;  // largest command queue, log2(entries): tiny ones lock up guests with many CPUs
+  unsigned evtq_log2 = 12;
+  unsigned oas_bits = 52;  // the VM's IPA size, if smaller than what the instances can do
+  bool two_level_stream_table = true;
+  bool range_invalidation = true;
+  bool asid16 = true;
+  bool coherent = true;
+};
+
+struct Announced {
+  smmu::IDR0 idr0;
+  smmu::IDR1 idr1;
+  smmu::IDR3 idr3;
+  smmu::IDR5 idr5;
+  smmu::AIDR aidr;
+
+  [[nodiscard]] unsigned oas_bits() const { return smmu::bits(idr5.get<smmu::IDR5::OAS>()); }
+  [[nodiscard]] unsigned sid_bits() const { return static_cast<unsigned>(idr1.get<smmu::IDR1::SIDSIZE>()); }
+  [[nodiscard]] unsigned cmdq_log2() const { return static_cast<unsigned>(idr1.get<smmu::IDR1::CMDQS>()); }
+  [[nodiscard]] unsigned evtq_log2() const { return static_cast<unsigned>(idr1.get<smmu::IDR1::EVENTQS>()); }
+};
+
+// Why an instance cannot stand behind a vSMMU.
+struct Unsuitable {
+  std::size_t instance;      // position in the list given to announce()
+  std::string_view feature;  // for example "IDR0.S1P"
+};
+
+[[nodiscard]] std::expected<Announced, Unsuitable> announce(std::span<stage2::SmmuPort* const> instances,
+                                                            const Config& config);
+
+}  // namespace weir::vsmmu

@@ -1,0 +1,46 @@
+#include "vsmmu/command_queue.hpp"
+
+#include <algorithm>
+#include <span>
+
+namespace weir::vsmmu {
+
+static_assert(sizeof(smmu::Command) == 16, "chunks are copied as they lie in guest memory");
+
+void CommandQueue::start(const Ring& ring, std::uint32_t cons) {
+  stop();
+  ring_ = ring;
+  cons_ = ring.normal(cons);
+}
+
+std::optional<std::uint32_t> CommandQueue::take_posted(bool consuming) {
+  const std::uint32_t posted = posted_.exchange(0);
+  if ((posted & kPosted) == 0) return std::nullopt;
+  const std::uint32_t value = posted & kIndex;
+  if (consuming && ring_.consistent(cons_, prod_)) {
+    const std::uint32_t old_fill = ring_.distance(cons_, prod_);
+    const std::uint32_t new_fill = ring_.distance(cons_, value);
+    if (new_fill < old_fill || new_fill > ring_.entries()) return prod_;
+  }
+  prod_ = value;
+  return std::nullopt;
+}
+
+CommandQueue::Next CommandQueue::next(GuestMemory& memory) {
+  if (taken_ < fetched_) return Next::command;
+  taken_ = fetched_ = 0;
+  // Nothing is consumed while the indexes contradict each other (3.5.1).
+  if (!ring_.consistent(cons_, prod_)) return Next::empty;
+  const std::uint32_t slot = ring_.slot(cons_);
+  std::uint32_t n = std::min({ring_.distance(cons_, prod_), kChunk, ring_.entries() - slot});
+  if (n == 0) return Next::empty;
+  const IPA from = ring_.base + (std::uint64_t{slot} << kLog2Command);
+  if (!memory.read(from, std::as_writable_bytes(std::span{chunk_}.first(n)))) {
+    n = 1;  // commands before the end of RAM are still good
+    if (!memory.read(from, std::as_writable_bytes(std::span{chunk_}.first(n)))) return Next::abort;
+  }
+  fetched_ = n;
+  return Next::command;
+}
+
+}  // namespace weir::vsmmu

@@ -1,0 +1,60 @@
+// The guest's command queue as a ring of bytes: which commands are there, each copied out of guest memory once (IHI
+// 0070, 3.5.1, 4.1.2, 6.3.26 to 6.3.28). What they mean is not its business.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <optional>
+
+#include "guest-abi/smmu/command.hpp"
+#include "vsmmu/ports.hpp"
+#include "vsmmu/ring.hpp"
+
+namespace weir::vsmmu {
+
+class CommandQueue {
+ public:
+  enum class Next : std::uint8_t { command, empty, abort };
+
+  // Any pCPU, at any time: the guest has stored `value` to CMDQ_PROD.
+  void post(std::uint32_t value) { posted_.store(kPosted | (value & kIndex)); }
+  [[nodiscard]] bool posted() const { return (posted_.load() & kPosted) != 0; }
+
+  // The rest is for whoever owns the vSMMU's command side.
+
+  // CMDQEN becomes 1: the queue starts at `cons`.
+  void start(const Ring& ring, std::uint32_t cons);
+  // CMDQEN becomes 0, or an error stops consumption: what was copied but not consumed is forgotten.
+  void stop() { fetched_ = taken_ = 0; }
+  // Takes in what was posted. `consuming`: enabled and without an error. PROD then only moves forward: a store that
+  // does not is the re-execution of an old one (Progress::again) or against the rules, and is ignored. A value: PROD as
+  // it should be shown, because the posted one was not taken.
+  [[nodiscard]] std::optional<std::uint32_t> take_posted(bool consuming);
+
+  // The command at CONS, valid until consumed() or stop().
+  [[nodiscard]] Next next(GuestMemory& memory);
+  [[nodiscard]] const smmu::Command& current() const { return chunk_[taken_]; }
+  void consumed() {
+    ++taken_;
+    cons_ = ring_.next(cons_);
+  }
+  [[nodiscard]] std::uint32_t cons() const { return cons_; }
+  [[nodiscard]] std::uint32_t prod() const { return prod_; }
+
+ private:
+  static constexpr std::uint32_t kPosted = 1u << 31;
+  static constexpr std::uint32_t kIndex = smmu::CMDQ_PROD::WR::mask;
+  static constexpr std::uint32_t kChunk = 32;
+  static constexpr unsigned kLog2Command = 4;
+
+  std::atomic<std::uint32_t> posted_{0};
+  Ring ring_;
+  std::uint32_t prod_ = 0;
+  std::uint32_t cons_ = 0;
+  std::uint32_t fetched_ = 0;  // commands in chunk_
+  std::uint32_t taken_ = 0;    // of them, consumed
+  std::array<smmu::Command, kChunk> chunk_;
+};
+
+}  // namespace weir::vsmmu

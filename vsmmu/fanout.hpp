@@ -1,0 +1,89 @@
+// The physical instances behind a vSMMU: batches of commands for each, what has been issued without a SYNC, and which
+// tags can hold stage-1 entries (design: "One guest invalidation, step by step", points 4 and 5).
+//
+// Strict: a TLBI goes to every dirty tag. A tag is dirty from before the first stage-1 STE that uses it is installed
+// until an NH_ALL for it, sent while none is, has completed.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <utility>
+
+#include "guest-abi/smmu/command.hpp"
+#include "stage2/port.hpp"
+#include "stage2/tag.hpp"
+#include "vsmmu/fault_injection.hpp"
+
+namespace weir::vsmmu {
+
+struct Backing {
+  static constexpr std::size_t kBatch = 64;  // commands
+
+  stage2::SmmuPort* port = nullptr;
+  std::unique_ptr<stage2::HostTag> tag;
+  smmu::Ste stage2;             // the stage-2 fields of every STE under this tag
+  unsigned stage1_streams = 0;  // with a stage-1 STE installed
+  unsigned reporting = 0;       // streams whose events the guest may see: stage 1, or an invalid STE
+  bool dirty = false;
+  bool cleaning = false;  // an NH_ALL was sent with no stage-1 STE installed
+
+  std::size_t count = 0;  // commands in `batch`
+  std::array<smmu::Command, kBatch> batch;
+  bool unsynced = false;  // issued, and no SYNC since
+  bool waiting = false;
+  stage2::Ticket ticket = 0;
+};
+
+class Fanout {
+ public:
+  Fanout() = default;
+  Fanout(std::unique_ptr<Backing[]> backings, std::size_t count) : backings_{std::move(backings)}, count_{count} {}
+
+  [[nodiscard]] std::span<Backing> backings() { return {backings_.get(), count_}; }
+  [[nodiscard]] std::span<const Backing> backings() const { return {backings_.get(), count_}; }
+  // nullptr: not behind this vSMMU.
+  [[nodiscard]] Backing* find(const stage2::SmmuPort& port);
+
+  // For one instance only.
+  void push(Backing& b, const smmu::Command& c) {
+    if (b.count == Backing::kBatch) issue(b);
+    b.batch[b.count++] = c;
+  }
+  // To every dirty tag, each with its own VMID.
+  template <typename Tlbi>
+  void invalidate(Tlbi c) {
+    if constexpr (kBreakDropInvalidation) return;  // FAULT INJECTION
+    for (Backing& b : backings())
+      if (b.dirty) push(b, c.template set<typename Tlbi::VMID>(vmid_for(b)));
+  }
+  void invalidate_all();
+
+  // A stage-1 STE is about to be installed, or has been replaced by another kind.
+  static void add_stage1(Backing& b);
+  static void remove_stage1(Backing& b) { --b.stage1_streams; }
+
+  // Issues what is batched.
+  void flush();
+  // Issues a SYNC behind all that was issued before, on every instance that has something outstanding or may have
+  // recorded events for the guest; does not wait.
+  void submit_sync();
+  // True once all SYNCs of submit_sync() have completed.
+  [[nodiscard]] bool completed();
+
+ private:
+  static void issue(Backing& b);
+  [[nodiscard]] VMID vmid_for(const Backing& b) const {
+    if constexpr (kBreakWrongVmid) {  // FAULT INJECTION
+      const VMID other = backings_[static_cast<std::size_t>(&b - backings_.get() + 1) % count_].tag->vmid();
+      return other == b.tag->vmid() ? VMID{static_cast<std::uint16_t>(other.value + 1)} : other;
+    }
+    return b.tag->vmid();
+  }
+
+  std::unique_ptr<Backing[]> backings_;
+  std::size_t count_ = 0;
+};
+
+}  // namespace weir::vsmmu

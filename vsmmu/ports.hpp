@@ -1,0 +1,57 @@
+// What a vSMMU needs from its surroundings besides the physical SMMUs (stage2/port.hpp). hyp/ implements these at EL2,
+// tests over plain memory.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "guest-abi/types.hpp"
+#include "stage2/port.hpp"
+
+namespace weir::vsmmu {
+
+// The VM's RAM, as the guest's SMMU would reach it. Both calls are bounded by it: false, and nothing is transferred
+// that the caller may rely on, if any byte lies outside. Coherent with what the guest sees (IDR0.COHACC is the caller's
+// business: clean or invalidate behind this interface).
+class GuestMemory {
+ public:
+  [[nodiscard]] virtual bool read(IPA from, std::span<std::byte> to) = 0;
+  [[nodiscard]] virtual bool write(IPA to, std::span<const std::byte> from) = 0;
+
+ protected:
+  ~GuestMemory() = default;
+};
+
+// The four wired interrupts of an SMMUv3 (IHI 0070, 3.18.2), all edge-triggered.
+enum class Irq : std::uint8_t { evtq, priq, cmdq_sync, gerror };
+
+class Interrupts {
+ public:
+  virtual void raise(Irq irq) = 0;
+
+ protected:
+  ~Interrupts() = default;
+};
+
+// The physical event queues. A guest's CMD_SYNC promises that earlier fault events are visible (4.7.3).
+class EventDrain {
+ public:
+  // Hands every event that `smmu` has recorded by now to its vSMMU (VSmmu::handle_event) before it returns. Called with
+  // no lock of the vSMMU held.
+  virtual void drain_events(stage2::SmmuPort& smmu) = 0;
+
+ protected:
+  ~EventDrain() = default;
+};
+
+// The two 4 KiB pages that the guest reads without exits. Zero at first; whoever owns them maps them to the guest
+// read-only. The vSMMU stores to them, with release order, after the effect that a value announces.
+struct RegisterPages {
+  static constexpr std::size_t kWords = 1024;
+  std::span<std::uint32_t, kWords> page0;
+  std::span<std::uint32_t, kWords> page1;
+};
+
+}  // namespace weir::vsmmu

@@ -1,0 +1,63 @@
+// The physical STE of a stream, from what the guest wants and what Weir decides (design: "STE merge"). Pure functions.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "guest-abi/smmu/event.hpp"
+#include "guest-abi/smmu/ste.hpp"
+#include "vsmmu/announced.hpp"
+
+namespace weir::vsmmu {
+
+// How far the device may use ATS.
+enum class AtsGrant : std::uint8_t {
+  none,
+  split_stage,  // translations end at stage 1: the device's requests still pass stage 2
+  full          // the device may use host addresses: only if the manifest trusts it by name
+};
+
+// What a guest's STE may ask for.
+struct MergeLimits {
+  unsigned oas_bits{};   // of the vSMMU
+  unsigned ssid_bits{};  // 0: no substreams
+  bool two_level_cd{};   // IDR0.CD2L of the vSMMU
+  bool stall{};          // the vSMMU offers the stall model
+  bool can_stall{};      // the instance could stall, whatever the vSMMU offers
+  AtsGrant ats = AtsGrant::none;
+
+  // For a stream of an instance behind a vSMMU; no ATS.
+  [[nodiscard]] static MergeLimits of(const Announced& announced, const stage2::Capabilities& instance);
+};
+
+// Decides for all streams while SMMUEN is 0.
+struct GlobalState {
+  bool enabled{};
+  bool gbpa_abort{};
+};
+
+struct Merged {
+  smmu::Ste ste;
+  // What the guest's own SMMU would record for each transaction of the stream; `ste` is invalid then.
+  std::optional<smmu::EventId> event;
+};
+
+// `stage2`: the stage-2 fields for the stream's tag, all else 0 (S2Domain::fill_stage2). `vste` is not looked at while
+// the vSMMU is disabled.
+[[nodiscard]] Merged merge_ste(const smmu::Ste& vste, GlobalState state, const MergeLimits& limits,
+                               const smmu::Ste& stage2);
+
+// Silent abort; a stream that is nobody's.
+[[nodiscard]] smmu::Ste abort_ste();
+// V == 0: the device's transactions abort, and an event says so.
+[[nodiscard]] constexpr smmu::Ste invalid_ste() { return {}; }
+
+// True if IHI 0070, 5.2.2 (SteIllegal) calls `vste` ILLEGAL on an SMMU with these limits and without stage 2.
+[[nodiscard]] bool ste_illegal(const smmu::Ste& vste, const MergeLimits& limits);
+
+// True if transactions of a stream with this (physical) STE use stage 1.
+[[nodiscard]] inline bool uses_stage1(const smmu::Ste& ste) {
+  return ste.get<smmu::Ste::V>() && smmu::translates_s1(ste.get<smmu::Ste::Config>());
+}
+
+}  // namespace weir::vsmmu

@@ -1,0 +1,232 @@
+// A virtual SMMUv3, as the guest sees it: stage 1 only, with its own stream table, command and event queue in the VM's
+// memory. Behind it stand one or several physical instances, on each of which it holds one VMID (design, sections 3 to
+// 7).
+//
+// Concurrency. Stores and administrative calls may come from any pCPU. One of them at a time owns the command side
+// (commands, streams, what is issued); a store that finds it owned returns Progress::again, but for CMDQ_PROD, which is
+// left to the owner if that is another vCPU's store: an administrative call may run on a pCPU of another VM, and serves
+// nobody's queue. Nobody waits for hardware with a lock held. Registers and the event queue have a short lock of
+// their own, so handle_event() never waits for commands.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "guest-abi/smmu/event.hpp"
+#include "guest-abi/types.hpp"
+#include "stage2/domain.hpp"
+#include "stage2/port.hpp"
+#include "stage2/support/spinlock.hpp"
+#include "vsmmu/announced.hpp"
+#include "vsmmu/command_queue.hpp"
+#include "vsmmu/command_rules.hpp"
+#include "vsmmu/event_queue.hpp"
+#include "vsmmu/event_rebuild.hpp"
+#include "vsmmu/fanout.hpp"
+#include "vsmmu/ports.hpp"
+#include "vsmmu/register_file.hpp"
+#include "vsmmu/ste_merge.hpp"
+
+namespace weir::vsmmu {
+
+// Outcome of a guest's store.
+enum class Progress : std::uint8_t {
+  done,
+  again  // the bound of work was reached: take pending interrupts, then execute the same store again
+};
+
+// Bounds of the work of one exit; each exit does at least one step, so 0 counts as 1.
+struct Bounds {
+  unsigned commands = 256;  // and STEs read
+  unsigned polls = 20000;   // of SYNCs that have not completed
+  unsigned installs = 8;    // STEs, each of which waits for hardware
+};
+
+// What a vSMMU works with; all of it outlives the vSMMU.
+struct Surroundings {
+  GuestMemory& memory;
+  Interrupts& interrupts;
+  EventDrain& drain;
+  stage2::S2Domain& domain;
+  RegisterPages pages;
+};
+
+// Why a vSMMU cannot be made.
+struct CreateFailure {
+  stage2::Error error{};
+  std::string_view instance;  // name of the physical instance; empty if it is nobody's fault
+  std::string_view feature;   // what it lacks (incompatible)
+};
+
+struct Stream {
+  VStreamID vsid;
+  StreamID sid;
+  Backing* backing = nullptr;
+  smmu::Ste vste;                        // as last read from the guest's stream table
+  smmu::Ste installed;                   // the physical STE
+  std::optional<SteFault> fault;         // why `installed` is invalid
+  std::optional<stage2::StreamUse> use;  // of the domain; none: the stream has been taken out of it
+  unsigned bad = 0;                      // events of `fault` since it arose
+};
+
+// What handle_event() found out about an event of one of this vSMMU's streams.
+struct EventReport {
+  EventOwner owner{};
+  VStreamID vsid;
+  std::optional<Delivery> delivery;  // if owner is guest
+  bool flooding = false;  // the stream reports one configuration error for ever: silence() it when convenient
+};
+
+struct Counters {
+  std::array<std::uint64_t, rules::kOpcodes> commands{};  // consumed, by opcode
+  std::uint64_t illegal = 0;
+  std::uint64_t aborted = 0;  // CERROR_ABT
+  std::uint64_t syncs = 0;
+  std::uint64_t installs = 0;  // physical STEs replaced
+  std::uint64_t install_failures = 0;
+  std::uint64_t exits = 0;          // guest stores, re-executions included
+  std::uint64_t events = 0;         // written to the guest's queue
+  std::uint64_t events_lost = 0;    // queue disabled, full or not in RAM
+  std::uint64_t stage2_faults = 0;  // see EventOwner
+  std::uint64_t host_events = 0;
+};
+
+class VSmmu {
+ public:
+  // C_BAD_STE and the like that a stream may report before it counts as flooding.
+  static constexpr unsigned kFloodLimit = 256;
+
+  // A vSMMU in its reset state, with a VMID on each instance and no streams. Errors, with nothing half attached:
+  // incompatible, no_free_vmid, out_of_memory.
+  [[nodiscard]] static std::expected<std::unique_ptr<VSmmu>, CreateFailure> create(
+      const Config& config, std::span<stage2::SmmuPort* const> instances, const Surroundings& surroundings,
+      const Bounds& bounds = {});
+  ~VSmmu();
+  VSmmu(const VSmmu&) = delete;
+  VSmmu& operator=(const VSmmu&) = delete;
+
+  // Binds `vsid` to a stream of one of the instances and installs the STE that the vSMMU's state demands. Errors, with
+  // nothing changed: out_of_range (vsid), already_mapped, incompatible (not one of the instances), no_such_stream,
+  // out_of_memory.
+  [[nodiscard]] std::expected<void, stage2::Error> attach(VStreamID vsid, stage2::SmmuPort& smmu, StreamID sid);
+  // The stream aborts from now on. Errors, with the stream still attached: no_such_stream, out_of_memory.
+  [[nodiscard]] std::expected<void, stage2::Error> detach(VStreamID vsid);
+
+  // A guest's store of `size` bytes at `offset` from the register base, aligned.
+  [[nodiscard]] Progress write(std::uint32_t offset, unsigned size, std::uint64_t value);
+  // Loads need no exit; this serves accesses outside of the two pages, and tests.
+  [[nodiscard]] std::uint64_t read(std::uint32_t offset, unsigned size) const { return registers_.read(offset, size); }
+  // Goes on with what a store left unfinished, for a vCPU that will not execute it again. `again`: call once more.
+  [[nodiscard]] Progress resume() { return serve_queue(); }
+
+  // An event that the physical instance `smmu` has recorded. No value: not of a stream of this vSMMU.
+  [[nodiscard]] std::optional<EventReport> handle_event(stage2::SmmuPort& smmu, const smmu::Event& event);
+  // Installs a silent abort until the guest next invalidates the stream's configuration. False: not now (the command
+  // side is owned), try again later.
+  [[nodiscard]] bool silence(VStreamID vsid);
+
+  // Back to reset values; streams bypass stage 1.
+  void reset();
+  // All streams abort; the VMIDs are flushed and given back. No stores and no attach() after it.
+  void shutdown();
+
+  [[nodiscard]] const Announced& announced() const { return announced_; }
+  [[nodiscard]] std::span<const Stream> streams() const { return {streams_.get(), stream_count_}; }
+  [[nodiscard]] std::span<const Backing> backings() const { return fanout_.backings(); }
+  // To be called while no store is being served: what commands count is not locked.
+  [[nodiscard]] Counters counters() const;
+
+  // For create() only.
+  VSmmu(const Announced& announced, const Surroundings& surroundings, const Bounds& bounds);
+
+ private:
+  // What the owner of the command side is in the middle of.
+  enum class Pending : std::uint8_t {
+    none,
+    sync,  // submitted, not known to be complete
+    cfgi,  // streams [cursor, end) are to be re-read for a CFGI command
+    cr0,   // the same, for SMMUEN
+    gbpa   // the same, for GBPA
+  };
+  enum class Step : std::uint8_t { consumed, pending, illegal };
+  class Ownership;
+
+  enum class Owner : std::uint8_t { nobody, store, administration };
+  // Owns the command side if nobody does. Returns who did.
+  [[nodiscard]] Owner try_own(Owner who) {
+    Owner was = Owner::nobody;
+    owner_.compare_exchange_strong(was, who);
+    return was;
+  }
+  void disown() { owner_.store(Owner::nobody); }
+
+  [[nodiscard]] Progress serve_queue();
+  [[nodiscard]] Progress store(std::uint32_t offset, unsigned size, std::uint64_t value);
+  [[nodiscard]] Progress consume(Bounds& left);
+  [[nodiscard]] bool consuming() const;
+  [[nodiscard]] Step execute(const smmu::Command& c);
+  [[nodiscard]] bool finish_pending(Bounds& left);
+  void finish_all();
+  void complete_sync();
+  void publish_progress();
+  void command_error(smmu::CmdqError error);
+  void acknowledge_cr0();
+  void acknowledge_gbpa();
+
+  [[nodiscard]] bool asid_exists(ASID asid) const;
+  template <typename T>
+  void invalidate_address(T c);
+  void start_restream(Pending why, std::size_t first, std::size_t end);
+  [[nodiscard]] Step restream(std::uint64_t first, std::uint64_t last);
+  [[nodiscard]] Stream* find(VStreamID vsid);
+  [[nodiscard]] std::size_t lower_bound(std::uint64_t vsid) const;
+
+  struct Target {
+    smmu::Ste vste;
+    smmu::Ste ste;
+    std::optional<SteFault> fault;
+  };
+  [[nodiscard]] Target target_of(const Stream& s);
+  // Installs `ste`; on failure the old one stays.
+  [[nodiscard]] std::expected<void, stage2::Error> install(Stream& s, const smmu::Ste& ste);
+  bool take_out(Stream& s);
+  bool update(Stream& s, bool invalidate);
+
+  Announced announced_;
+  GuestMemory& memory_;
+  Interrupts& interrupts_;
+  EventDrain& drain_;
+  stage2::S2Domain& domain_;
+  Bounds bounds_;
+
+  std::atomic<Owner> owner_{Owner::nobody};
+  std::atomic<std::uint64_t> exits_{0};
+
+  // Stored to by the owner, under lock_; the owner reads them as it likes, others under lock_.
+  mutable SpinLock lock_;
+  RegisterFile registers_;
+  std::unique_ptr<Stream[]> streams_;  // sorted by vsid
+  std::size_t stream_count_ = 0;
+  std::uint64_t events_ = 0;  // these four: under lock_
+  std::uint64_t events_lost_ = 0;
+  std::uint64_t stage2_faults_ = 0;
+  std::uint64_t host_events_ = 0;
+
+  // The owner's alone.
+  CommandQueue queue_;
+  Fanout fanout_;
+  Pending pending_ = Pending::none;
+  std::size_t cursor_ = 0;
+  std::size_t end_ = 0;
+  bool cmdq_error_ = false;    // GERROR.CMDQ_ERR is active
+  bool gbpa_applied_ = false;  // the value of GBPA.ABORT that streams follow while SMMUEN is 0
+  Counters counters_;
+};
+
+}  // namespace weir::vsmmu
