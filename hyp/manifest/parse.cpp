@@ -1,0 +1,463 @@
+// Stage one: the structure of the manifest and the files it names.
+#include <algorithm>
+#include <array>
+#include <memory>
+
+#include "hyp/manifest/kernel_image.hpp"
+#include "hyp/manifest/message.hpp"
+
+namespace weir {
+namespace {
+
+using dt::Node;
+using dt::Property;
+using manifest::Checked;
+using manifest::fail;
+using manifest::missing;
+using manifest::wrong;
+using Code = ManifestErrorCode;
+
+template <typename T>
+using Expected = std::expected<T, ManifestError>;
+
+constexpr std::size_t kMaxName = 31;
+constexpr std::uint64_t kTreeBytes = 0x20'0000;  // for the guest's devicetree, at the end of its memory
+constexpr std::uint64_t kInitrdAlignment = 0x1000;
+
+// What may stand in a node of each kind.
+struct Vocabulary {
+  std::span<const std::string_view> properties;
+  std::span<const std::string_view> nodes;  // any, if `free_names`
+  bool free_names{};
+};
+constexpr std::array<std::string_view, 2> kRootProperties{"compatible", "exit"};
+constexpr std::array<std::string_view, 1> kRootNodes{"vms"};
+constexpr std::array<std::string_view, 7> kVmProperties{"kernel", "initrd", "bootargs",    "cpus",
+                                                        "pcpus",  "memory", "entry-offset"};
+constexpr std::array<std::string_view, 2> kVmNodes{"vsmmus", "devices"};
+constexpr std::array<std::string_view, 4> kVsmmuProperties{"backing", "no-range-invalidation", "linear-stream-table",
+                                                           "asid-bits"};
+constexpr std::array<std::string_view, 4> kDeviceProperties{"pci", "vsmmu", "slot", "on-violation"};
+constexpr Vocabulary kRoot{.properties = kRootProperties, .nodes = kRootNodes};
+constexpr Vocabulary kList{.properties = {}, .nodes = {}, .free_names = true};  // vms, vsmmus, devices
+constexpr Vocabulary kVm{.properties = kVmProperties, .nodes = kVmNodes};
+constexpr Vocabulary kVsmmu{.properties = kVsmmuProperties, .nodes = {}};
+constexpr Vocabulary kDevice{.properties = kDeviceProperties, .nodes = {}};
+
+bool among(std::span<const std::string_view> list, std::string_view item) {
+  return std::find(list.begin(), list.end(), item) != list.end();
+}
+
+void print_list(dt::Line& line, std::string_view intro, std::span<const std::string_view> list,
+                std::string_view if_empty) {
+  if (list.empty()) {
+    line << if_empty;
+    return;
+  }
+  for (std::size_t i = 0; i < list.size(); ++i) line << (i == 0 ? intro : ", ") << list[i];
+}
+
+// dtc's own: phandles, and with -@ the tables for overlays.
+bool by_compiler(const Property& p) { return p.name() == "phandle" || p.name() == "linux,phandle"; }
+bool by_compiler(Node n) { return n.name().starts_with("__"); }
+
+bool good_name(std::string_view name) {
+  return !name.empty() && name.size() <= kMaxName && std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+  });
+}
+
+// Nothing unknown, nothing twice. In lists, names that can be printed and typed.
+Checked check_vocabulary(Node node, const Vocabulary& known) {
+  for (std::size_t i = 0;; ++i) {
+    const Property p = node.property_at(i);
+    if (!p) break;
+    if (by_compiler(p)) continue;
+    if (!among(known.properties, p.name())) {
+      dt::Line line = manifest::at(node, p);
+      line << "unknown property; expected ";
+      print_list(line, "one of ", known.properties, "none here");
+      return fail(Code::unknown_property, line);
+    }
+    for (std::size_t other = 0; other < i; ++other)
+      if (node.property_at(other).name() == p.name())
+        return wrong(Code::duplicate, node, p, "given twice", "each property once");
+  }
+  for (Node n = node.first_child(); n; n = n.next_sibling()) {
+    if (node.offset() == 0 && by_compiler(n)) continue;
+    if (!known.free_names && !among(known.nodes, n.name())) {
+      dt::Line line = manifest::at(n);
+      line << "unknown node; expected ";
+      print_list(line, "", known.nodes, "no node here");
+      return fail(Code::unknown_node, line);
+    }
+    if (known.free_names && !good_name(n.name())) {
+      dt::Line line = manifest::at(n);
+      line << "not a name; expected 1 to " << kMaxName << " letters, digits, '-' and '_'";
+      return fail(Code::bad_name, line);
+    }
+    for (Node other = node.first_child(); other != n; other = other.next_sibling())
+      if (other.name() == n.name()) {
+        dt::Line line = manifest::at(n);
+        line << "there are two nodes of this name; expected different names";
+        return fail(Code::duplicate, line);
+      }
+  }
+  return {};
+}
+
+// ---- Values
+
+constexpr std::string_view kString = "a string, as in \"Image\"";
+constexpr std::string_view kNumber = "one cell, as in <2>";
+constexpr std::string_view kSize = "a number of bytes in two cells, as in <0x0 0x40000000>";
+constexpr std::string_view kFile = "the name of a file in the initrd";
+
+Expected<std::string_view> text(Node node, const Property& p) {
+  const auto value = p.single_string();
+  if (!value) return wrong(Code::bad_type, node, p, "not a string", kString);
+  return *value;
+}
+
+Expected<std::uint64_t> number(Node node, const Property& p, std::uint64_t least, std::uint64_t most) {
+  if (p.bytes() != 4) return wrong(Code::bad_type, node, p, "not one number", kNumber);
+  if (p.cell(0) < least || p.cell(0) > most) {
+    dt::Line line = manifest::at(node, p);
+    line << "out of range; expected " << least << " to " << most;
+    return fail(Code::bad_value, line);
+  }
+  return p.cell(0);
+}
+
+Expected<std::uint64_t> size(Node node, const Property& p) {
+  if (p.bytes() != 8) return wrong(Code::bad_type, node, p, "not a size", kSize);
+  return p.number(0, 2);
+}
+
+Expected<bool> flag(Node node, const char* name) {
+  const Property p = node.property(name);
+  if (p && p.bytes() != 0) return wrong(Code::bad_type, node, p, "not a flag", "no value");
+  return static_cast<bool>(p);
+}
+
+template <typename T>
+struct Choice {
+  std::string_view word;
+  T value;
+};
+template <typename T, std::size_t N>
+Expected<T> choice(Node node, const char* name, const std::array<Choice<T>, N>& choices, T otherwise) {
+  const Property p = node.property(name);
+  if (!p) return otherwise;
+  const auto word = text(node, p);
+  if (!word) return std::unexpected{word.error()};
+  for (const auto& [known, value] : choices)
+    if (*word == known) return value;
+  dt::Line line = manifest::at(node, p);
+  line << "not one of the choices; expected ";
+  for (std::size_t i = 0; i < N; ++i) line << (i == 0 ? "\"" : ", \"") << choices[i].word << "\"";
+  return fail(Code::bad_value, line);
+}
+
+Expected<FileContent> file(Node node, const Property& p, const FileSource& files) {
+  const auto name = text(node, p);
+  if (!name) return std::unexpected{name.error()};
+  const auto content = files.find(*name);
+  if (!content) return wrong(Code::no_such_file, node, p, "no such file", kFile);
+  return *content;
+}
+
+// ---- VMs
+
+Checked read_cpus(Node node, const Manifest& manifest, VmConfig& vm) {
+  const Property cpus = node.property("cpus");
+  const Property pinned = node.property("pcpus");
+  if (cpus && pinned) return wrong(Code::bad_value, node, pinned, "cpus is given, too", "one of the two");
+  if (!cpus && !pinned) return missing(node, "cpus", "a number of CPUs, or pcpus with a list of physical CPUs");
+  if (cpus) {
+    const auto n = number(node, cpus, 1, kMaxVcpus);
+    if (!n) return std::unexpected{n.error()};
+    vm.vcpus = static_cast<unsigned>(*n);
+    return {};
+  }
+  if (!pinned.is_cells() || pinned.cells() == 0)
+    return wrong(Code::bad_type, node, pinned, "not a list of CPUs", "one cell for each, as in <2 3>");
+  for (std::size_t i = 0; i < pinned.cells(); ++i) {
+    const std::uint32_t pcpu = pinned.cell(i);
+    if (pcpu > 0xffff) return wrong(Code::bad_value, node, pinned, "out of range", "numbers of physical CPUs");
+    for (const VmConfig& other : manifest.vms)  // this one is among them
+      if (std::find(other.pcpus.begin(), other.pcpus.end(), pcpu) != other.pcpus.end()) {
+        dt::Line line = manifest::at(node, pinned);
+        line << "CPU " << pcpu << " is given to /vms/" << other.name << " already; expected each CPU once";
+        return fail(Code::duplicate, line);
+      }
+    if (!vm.pcpus.push_back(static_cast<std::uint16_t>(pcpu)))
+      return wrong(Code::too_many, node, pinned, "too many CPUs", "at most 64");
+  }
+  vm.vcpus = static_cast<unsigned>(vm.pcpus.size());
+  return {};
+}
+
+Checked read_memory(Node node, VmConfig& vm) {
+  const Property memory = node.property("memory");
+  if (!memory) return missing(node, "memory", kSize);
+  const auto bytes = size(node, memory);
+  if (!bytes) return std::unexpected{bytes.error()};
+  if (*bytes == 0 || *bytes % kMemoryUnit != 0 || *bytes > kMaxVmMemory)
+    return wrong(Code::bad_value, node, memory, "out of range or not a multiple of 2 MiB",
+                 "2 MiB to 511 GiB in steps of 2 MiB");
+  vm.memory = *bytes;
+  return {};
+}
+
+Checked read_payload(Node node, const FileSource& files, VmConfig& vm) {
+  const Property kernel = node.property("kernel");
+  const Property initrd = node.property("initrd");
+  const Property entry = node.property("entry-offset");
+  if (!kernel) return missing(node, "kernel", kFile);
+  const auto content = file(node, kernel, files);
+  if (!content) return std::unexpected{content.error()};
+  vm.kernel = kernel.string(0);
+
+  const auto image = KernelImage::parse(*content);
+  std::uint64_t needed = content->size();
+  if (entry) {
+    const auto offset = size(node, entry);
+    if (!offset) return std::unexpected{offset.error()};
+    if (*offset % 4 != 0 || *offset > kMaxVmMemory)
+      return wrong(Code::bad_value, node, entry, "not where an instruction can be",
+                   "a multiple of 4 within the memory");
+    needed += *offset;
+    vm.entry_offset = *offset;
+  } else {
+    if (!image)
+      return wrong(Code::bad_kernel, node, kernel, "not an arm64 kernel",
+                   "a file with an Image header, or entry-offset");
+    needed = image->text_offset > kMaxVmMemory || image->bytes > kMaxVmMemory ? kMaxVmMemory
+                                                                              : image->text_offset + image->bytes;
+  }
+  needed += kTreeBytes + kInitrdAlignment;
+
+  if (initrd) {
+    const auto archive = file(node, initrd, files);
+    if (!archive) return std::unexpected{archive.error()};
+    vm.initrd = initrd.string(0);
+    needed += archive->size();
+  }
+  if (needed > vm.memory) {
+    dt::Line line = manifest::at(node, node.property("memory"));
+    line << "too small for kernel, initrd and devicetree; expected at least " << (needed + 0xf'ffff) / 0x10'0000
+         << " MiB";
+    return fail(Code::no_fit, line);
+  }
+
+  const Property bootargs = node.property("bootargs");
+  if (bootargs) {
+    const auto line = text(node, bootargs);
+    if (!line) return std::unexpected{line.error()};
+    vm.bootargs = *line;
+  }
+  return {};
+}
+
+Checked read_vsmmu(Node node, VsmmuConfig& vsmmu) {
+  vsmmu.name = node.name();
+  vsmmu.node = node.offset();
+  if (const auto ok = check_vocabulary(node, kVsmmu); !ok) return ok;
+
+  const Property backing = node.property("backing");
+  if (!backing) return missing(node, "backing", "names of physical SMMUs, as in \"smmuv3@c000000\"");
+  const std::size_t count = backing.strings();
+  if (count == 0)
+    return wrong(Code::bad_type, node, backing, "not a list of strings",
+                 "names of physical SMMUs, as in \"smmuv3@c000000\"");
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::string_view name = backing.string(i);
+    if (among({vsmmu.backing.data(), vsmmu.backing.size()}, name)) {
+      dt::Line line = manifest::at(node, backing);
+      line << "\"" << name << "\" is given twice; expected each SMMU once";
+      return fail(Code::duplicate, line);
+    }
+    if (!vsmmu.backing.push_back(name)) return wrong(Code::too_many, node, backing, "too many SMMUs", "at most 16");
+  }
+
+  const auto no_ril = flag(node, "no-range-invalidation");
+  if (!no_ril) return std::unexpected{no_ril.error()};
+  const auto linear = flag(node, "linear-stream-table");
+  if (!linear) return std::unexpected{linear.error()};
+  vsmmu.narrowing.no_range_invalidation = *no_ril;
+  vsmmu.narrowing.linear_stream_table = *linear;
+  if (const Property bits = node.property("asid-bits")) {
+    const auto value = number(node, bits, 8, 16);
+    if (!value) return std::unexpected{value.error()};
+    if (*value != 8 && *value != 16) return wrong(Code::bad_value, node, bits, "no width of an ASID", "8 or 16");
+    vsmmu.narrowing.asid_bits = static_cast<std::uint8_t>(*value);
+  }
+  return {};
+}
+
+// By phandle or by name: <&vsmmu0> or "vsmmu0".
+Expected<unsigned> find_vsmmu(Node node, const VmConfig& vm) {
+  const Property p = node.property("vsmmu");
+  if (!p) return missing(node, "vsmmu", "a vSMMU of this VM, as in <&vsmmu0> or \"vsmmu0\"");
+  const auto name = p.single_string();
+  const bool by_name = name && !name->empty();
+  if (!by_name && p.bytes() != 4)
+    return wrong(Code::bad_type, node, p, "neither a name nor a phandle", "<&vsmmu0> or \"vsmmu0\"");
+  const Node target = by_name ? Node{} : node.by_phandle(p.cell(0));
+  for (unsigned i = 0; i < vm.vsmmus.size(); ++i)
+    if (by_name ? vm.vsmmus[i].name == *name : vm.vsmmus[i].node == target.offset()) return i;
+
+  dt::Line line = manifest::at(node, p);
+  line << "no such vSMMU in this VM; expected ";
+  for (std::size_t i = 0; i < vm.vsmmus.size(); ++i) line << (i == 0 ? "one of " : ", ") << vm.vsmmus[i].name;
+  if (vm.vsmmus.empty()) line << "a node in /vms/" << vm.name << "/vsmmus";
+  return fail(Code::no_such_vsmmu, line);
+}
+
+Checked read_device(Node node, const Manifest& manifest, const VmConfig& vm, DeviceConfig& device) {
+  device.name = node.name();
+  device.node = node.offset();
+  if (const auto ok = check_vocabulary(node, kDevice); !ok) return ok;
+
+  const Property pci = node.property("pci");
+  if (!pci) return missing(node, "pci", "a topology path, as in \"08:01.0/00.0\"");
+  const auto written = text(node, pci);
+  if (!written) return std::unexpected{written.error()};
+  const auto path = TopologyPath::parse(*written);
+  if (!path)
+    return wrong(Code::bad_value, node, pci, "not a topology path",
+                 "hexadecimal BUS:DEVICE.FUNCTION/DEVICE.FUNCTION..., as in \"08:01.0/00.0\"");
+  for (const VmConfig& other_vm : manifest.vms)
+    for (const DeviceConfig& other : other_vm.devices)
+      if (&other != &device && other.pci == *path) {
+        dt::Line line = manifest::at(node, pci);
+        line << "given to /vms/" << other_vm.name << "/devices/" << other.name << " already; expected each device once";
+        return fail(Code::device_given_twice, line);
+      }
+  device.pci = *path;
+
+  const auto vsmmu = find_vsmmu(node, vm);
+  if (!vsmmu) return std::unexpected{vsmmu.error()};
+  device.vsmmu = *vsmmu;
+
+  if (const Property slot = node.property("slot")) {
+    const auto value = number(node, slot, 1, kMaxVmDevices);
+    if (!value) return std::unexpected{value.error()};
+    for (const DeviceConfig& other : vm.devices)
+      if (other.slot == *value) {
+        dt::Line line = manifest::at(node, slot);
+        line << "the slot of " << other.name << "; expected different slots";
+        return fail(Code::duplicate, line);
+      }
+    device.slot = static_cast<std::uint8_t>(*value);
+  }
+
+  static constexpr std::array<Choice<ViolationPolicy>, 3> kPolicies{
+      {{"log", ViolationPolicy::log}, {"quarantine", ViolationPolicy::quarantine}, {"stop", ViolationPolicy::stop}}};
+  const auto policy = choice(node, "on-violation", kPolicies, ViolationPolicy::log);
+  if (!policy) return std::unexpected{policy.error()};
+  device.on_violation = *policy;
+  return {};
+}
+
+// Devices without a slot get the lowest ones free, in the order of the manifest.
+void give_slots(VmConfig& vm) {
+  std::uint64_t taken = 1;  // slot 0 is the host bridge's
+  for (const DeviceConfig& device : vm.devices) taken |= std::uint64_t{1} << device.slot;
+  for (DeviceConfig& device : vm.devices) {
+    if (device.slot != 0) continue;
+    while ((taken >> device.slot & 1) != 0) ++device.slot;
+    taken |= std::uint64_t{1} << device.slot;
+  }
+}
+
+manifest::Unexpected too_many(Node list, std::string_view what, std::size_t most) {
+  dt::Line line = manifest::at(list);
+  line << "too many " << what << "; expected at most " << most;
+  return fail(Code::too_many, line);
+}
+
+Checked read_vm(Node node, const FileSource& files, Manifest& manifest, VmConfig& vm) {
+  vm.name = node.name();
+  vm.node = node.offset();
+  Checked ok = check_vocabulary(node, kVm);
+  if (ok) ok = read_cpus(node, manifest, vm);
+  if (ok) ok = read_memory(node, vm);
+  if (ok) ok = read_payload(node, files, vm);
+  if (!ok) return ok;
+
+  if (const Node list = node.child("vsmmus")) {
+    ok = check_vocabulary(list, kList);
+    for (Node n = list.first_child(); ok && n; n = n.next_sibling()) {
+      VsmmuConfig* vsmmu = vm.vsmmus.add();
+      if (vsmmu == nullptr) return too_many(list, "vSMMUs", kMaxVsmmus);
+      ok = read_vsmmu(n, *vsmmu);
+    }
+    if (!ok) return ok;
+  }
+  if (const Node list = node.child("devices")) {
+    ok = check_vocabulary(list, kList);
+    for (Node n = list.first_child(); ok && n; n = n.next_sibling()) {
+      DeviceConfig* device = vm.devices.add();
+      if (device == nullptr) return too_many(list, "devices", kMaxVmDevices);
+      ok = read_device(n, manifest, vm, *device);
+    }
+    if (!ok) return ok;
+    give_slots(vm);
+  }
+  return {};
+}
+
+manifest::Unexpected bad_file(Code code, std::string_view problem) {
+  dt::Line line;
+  line << kManifestFile << ": " << problem;
+  return fail(code, line);
+}
+
+}  // namespace
+
+std::expected<void, ManifestError> parse(std::span<const std::byte> blob, const FileSource& files, Manifest& manifest) {
+  manifest.exit = ExitMethod::psci;
+  manifest.vms.clear();
+  if (blob.size() > manifest.blob.size()) return bad_file(Code::bad_blob, "too large; expected at most 64 KiB");
+  std::copy(blob.begin(), blob.end(), manifest.blob.begin());
+  const auto [root, error] = dt::open(manifest.blob.data(), blob.size());
+  if (!root) {
+    dt::Line line;
+    line << kManifestFile << ": " << error << ": not a devicetree, or damaged; expected a blob made by dtc";
+    return fail(Code::bad_blob, line);
+  }
+
+  constexpr std::string_view kCompatible = "weir,manifest-v1";
+  const Property compatible = root.property("compatible");
+  if (!compatible) return missing(root, "compatible", "\"weir,manifest-v1\"");
+  if (compatible.single_string() != kCompatible)
+    return wrong(Code::not_a_manifest, root, compatible, "not a manifest that this Weir can read",
+                 "\"weir,manifest-v1\"");
+  if (const auto ok = check_vocabulary(root, kRoot); !ok) return ok;
+  static constexpr std::array<Choice<ExitMethod>, 2> kExits{
+      {{"semihosting", ExitMethod::semihosting}, {"psci", ExitMethod::psci}}};
+  const auto exit = choice(root, "exit", kExits, ExitMethod::psci);
+  if (!exit) return std::unexpected{exit.error()};
+  manifest.exit = *exit;
+
+  const Node vms = root.child("vms");
+  if (!vms) return missing(root, "vms", "a node for each VM in it");
+  if (!vms.first_child()) return missing(vms, "VM", "at least one node");
+  Checked ok = check_vocabulary(vms, kList);
+  for (Node n = vms.first_child(); ok && n; n = n.next_sibling()) {
+    VmConfig* vm = manifest.vms.add();
+    if (vm == nullptr) return too_many(vms, "VMs", kMaxVms);
+    ok = read_vm(n, files, manifest, *vm);
+  }
+  return ok;
+}
+
+std::expected<void, ManifestError> load(const FileSource& files, Manifest& manifest) {
+  const auto blob = files.find(kManifestFile);
+  if (!blob) return bad_file(Code::no_manifest, "no such file in the initrd; expected the compiled manifest");
+  return parse(*blob, files, manifest);
+}
+
+}  // namespace weir

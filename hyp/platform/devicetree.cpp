@@ -1,0 +1,162 @@
+#include "hyp/platform/devicetree.hpp"
+
+extern "C" {
+#include <libfdt.h>
+}
+
+namespace weir::dt {
+
+std::uint32_t Property::cell(std::size_t i) const {
+  std::uint32_t value = 0;
+  for (std::size_t b = 0; b < 4; ++b) value = value << 8 | std::to_integer<std::uint32_t>(data_[i * 4 + b]);
+  return value;
+}
+
+std::uint64_t Property::number(std::size_t first, std::size_t count) const {
+  std::uint64_t value = 0;
+  for (std::size_t i = 0; i < count; ++i) value = value << 32 | cell(first + i);
+  return value;
+}
+
+std::size_t Property::strings() const {
+  if (!is_strings()) return 0;
+  std::size_t n = 0;
+  for (std::size_t i = 0; i < bytes_; ++i) n += data_[i] == std::byte{0};
+  return n;
+}
+
+std::string_view Property::string(std::size_t i) const {
+  if (!is_strings()) return {};
+  std::size_t begin = 0;
+  for (std::size_t at = 0; at < bytes_; ++at) {
+    if (data_[at] != std::byte{0}) continue;
+    if (i-- == 0) return {reinterpret_cast<const char*>(data_ + begin), at - begin};  // NOLINT: bytes as text
+    begin = at + 1;
+  }
+  return {};
+}
+
+bool Property::contains(std::string_view s) const {
+  for (std::size_t i = 0, n = strings(); i < n; ++i)
+    if (string(i) == s) return true;
+  return false;
+}
+
+std::optional<std::string_view> Property::single_string() const {
+  if (strings() != 1) return std::nullopt;
+  return string(0);
+}
+
+std::string_view Node::name() const {
+  if (offset_ < 0) return {};
+  int length = 0;
+  const char* name = fdt_get_name(fdt_, offset_, &length);
+  return name != nullptr ? std::string_view{name, static_cast<std::size_t>(length)} : std::string_view{};
+}
+
+Property Node::property(const char* name) const {
+  if (offset_ < 0) return {};
+  int length = 0;
+  const void* data = fdt_getprop(fdt_, offset_, name, &length);
+  if (data == nullptr) return {};
+  return {name, static_cast<const std::byte*>(data), static_cast<std::size_t>(length)};
+}
+
+Property Node::property_at(std::size_t i) const {
+  if (offset_ < 0) return {};
+  int offset = fdt_first_property_offset(fdt_, offset_);
+  while (offset >= 0 && i-- > 0) offset = fdt_next_property_offset(fdt_, offset);
+  if (offset < 0) return {};
+  const char* name = nullptr;
+  int length = 0;
+  const void* data = fdt_getprop_by_offset(fdt_, offset, &name, &length);
+  if (data == nullptr) return {};
+  return {name, static_cast<const std::byte*>(data), static_cast<std::size_t>(length)};
+}
+
+bool Node::compatible(const char* name) const { return property("compatible").contains(name); }
+
+bool Node::enabled() const {
+  for (Node n = *this; n; n = n.parent()) {
+    const Property status = n.property("status");
+    if (status && status.string(0) != "okay" && status.string(0) != "ok") return false;
+  }
+  return true;
+}
+
+// Of no node, each of these is no node; libfdt would take -1 for "before the root".
+Node Node::parent() const { return offset_ <= 0 ? Node{} : Node{fdt_, fdt_parent_offset(fdt_, offset_)}; }
+Node Node::first_child() const { return offset_ < 0 ? Node{} : Node{fdt_, fdt_first_subnode(fdt_, offset_)}; }
+Node Node::next_sibling() const { return offset_ < 0 ? Node{} : Node{fdt_, fdt_next_subnode(fdt_, offset_)}; }
+Node Node::next() const { return offset_ < 0 ? Node{} : Node{fdt_, fdt_next_node(fdt_, offset_, nullptr)}; }
+Node Node::by_phandle(std::uint32_t phandle) const {
+  return offset_ < 0 ? Node{} : Node{fdt_, fdt_node_offset_by_phandle(fdt_, phandle)};
+}
+Node Node::by_path(const char* path) const { return offset_ < 0 ? Node{} : Node{fdt_, fdt_path_offset(fdt_, path)}; }
+
+Node Node::child(const char* name) const {
+  for (Node c = first_child(); c; c = c.next_sibling())
+    if (c.name() == name) return c;
+  return {};
+}
+
+Opened open(const void* blob, std::size_t bytes) {
+  const int result = fdt_check_full(blob, bytes);
+  if (result != 0) return {.root = {}, .error = fdt_strerror(result)};
+  return {.root = {blob, 0}, .error = nullptr};
+}
+
+namespace {
+
+bool printable(const Property& p) {
+  if (!p.is_strings()) return false;
+  for (std::size_t i = 0, n = p.strings(); i < n; ++i) {
+    const std::string_view s = p.string(i);
+    if (s.empty() && n > 1) return false;
+    for (const char c : s)
+      if (c < ' ' || c > '~') return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Line& operator<<(Line& line, PathOf path) {
+  // Upwards, then printed downwards; a node further down than this shows its end only.
+  constexpr std::size_t kDepth = 16;
+  std::string_view names[kDepth];
+  std::size_t depth = 0;
+  Node n = path.node;
+  for (; n && n.offset() != 0 && depth < kDepth; n = n.parent()) names[depth++] = n.name();
+  if (n && n.offset() != 0) line << "...";
+  if (depth == 0) return line << "/";
+  while (depth > 0) line << "/" << names[--depth];
+  return line;
+}
+
+Line& operator<<(Line& line, ValueOf value) {
+  constexpr std::size_t kMaxStrings = 4;
+  constexpr std::size_t kMaxString = 64;
+  constexpr std::size_t kMaxCells = 8;
+  const Property& p = value.property;
+  if (p.bytes() == 0) return line << "(empty)";
+  if (printable(p)) {
+    for (std::size_t i = 0, n = p.strings(); i < n; ++i) {
+      if (i == kMaxStrings) return line << ", ...";
+      const std::string_view s = p.string(i);
+      line << (i == 0 ? "\"" : ", \"") << s.substr(0, kMaxString) << (s.size() > kMaxString ? "...\"" : "\"");
+    }
+    return line;
+  }
+  line << "<";
+  for (std::size_t i = 0; i < p.cells(); ++i) {
+    if (i == kMaxCells) return line << " ...>";
+    if (i > 0) line << " ";
+    line.hex(p.cell(i));
+  }
+  line << ">";
+  if (!p.is_cells()) line << " and " << p.bytes() % 4 << " bytes";
+  return line;
+}
+
+}  // namespace weir::dt

@@ -1,0 +1,113 @@
+#include <gtest/gtest.h>
+
+#include "tests/unit/manifest/builder.hpp"
+
+namespace weir {
+namespace {
+
+using Code = ManifestErrorCode;
+using test::cells;
+using test::default_manifest;
+using test::Tree;
+
+TopologyPath path(std::string_view text) { return TopologyPath::parse(text).value(); }
+
+// Three SMMUs; the default manifest's disks and their root ports; two more functions.
+struct Machine {
+  std::vector<std::string_view> smmus{"smmuv3@c000000", "smmuv3@c020000", "smmuv3@c040000"};
+  std::vector<PciFunctionFact> functions{
+      {.path = path("00:01.0"), .bridge = false, .smmu = "smmuv3@c000000", .line = 36},
+      {.path = path("00:05.0"), .bridge = false, .smmu = "", .line = std::nullopt},
+      {.path = path("08:01.0"), .bridge = true, .smmu = "smmuv3@c020000", .line = std::nullopt},
+      {.path = path("08:01.0/00.0"), .bridge = false, .smmu = "smmuv3@c020000", .line = 36},
+      {.path = path("10:02.0/00.0"), .bridge = false, .smmu = "smmuv3@c040000", .line = 37},
+  };
+  PlatformFacts facts{
+      .memory = 1_GiB + 512_MiB, .pcpus = 4, .smmus = smmus, .enumerated = true, .functions = functions};
+};
+
+test::Parsed check(const Tree& tree, const PlatformFacts& facts) {
+  test::Parsed parsed = test::parse_tree(tree);
+  EXPECT_EQ(parsed.error, "");
+  parsed.take(check_against(facts, *parsed.manifest));
+  return parsed;
+}
+
+TEST(ManifestCheck, Default) { EXPECT_EQ(check(default_manifest(), Machine{}.facts).error, ""); }
+
+TEST(ManifestCheck, DevicesAreNotCheckedWithoutEnumeration) {
+  Machine machine;
+  machine.facts.enumerated = false;
+  machine.facts.functions = {};
+  EXPECT_EQ(check(default_manifest(), machine.facts).error, "");
+}
+
+TEST(ManifestCheck, OneVmMaySpreadOverALine) {
+  Machine machine;
+  machine.functions[4].line = 36;
+  EXPECT_EQ(check(default_manifest(), machine.facts).error, "");
+}
+
+struct Case {
+  const char* name;
+  Code code;
+  void (*change)(Tree& root, Tree& vm, Machine& machine);
+  const char* line;
+};
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+
+class ManifestCheckErrors : public testing::TestWithParam<Case> {};
+TEST_P(ManifestCheckErrors, Line) {
+  Tree tree = default_manifest();
+  Machine machine;
+  GetParam().change(tree, tree["vms"]["linux"], machine);
+  const auto parsed = check(tree, machine.facts);
+  EXPECT_EQ(parsed.error, GetParam().line);
+  EXPECT_EQ(parsed.code, GetParam().code);
+}
+
+constexpr Case kCases[] = {
+    {"TooMuchMemory", Code::too_much_memory,
+     [](Tree& root, Tree&, Machine&) { test::add_vm(root, "b").set("memory", cells(0, 0x20200000)); },
+     "/vms/b: memory = <0x0 0x20200000>: 514 MiB are asked for, 512 of 1536 MiB are left; expected at most that"},
+    {"TooManyCpus", Code::too_many_cpus,
+     [](Tree& root, Tree&, Machine&) { test::add_vm(root, "b").set("cpus", cells(3)); },
+     "/vms/b: cpus = <0x3>: 3 CPUs are asked for, 2 of 4 are left; expected at most that"},
+    {"NoSuchCpu", Code::no_such_cpu, [](Tree&, Tree& vm, Machine&) { vm.remove("cpus").set("pcpus", cells(3, 4)); },
+     "/vms/linux: pcpus = <0x3 0x4>: there is no CPU 4; expected 0 to 3"},
+    {"NoSuchSmmu", Code::no_such_smmu,
+     [](Tree&, Tree& vm, Machine&) { vm["vsmmus"]["vsmmu0"].set("backing", "smmuv3@c060000"); },
+     "/vms/linux/vsmmus/vsmmu0: backing = \"smmuv3@c060000\": no such SMMU: \"smmuv3@c060000\"; expected one of "
+     "smmuv3@c000000, smmuv3@c020000, smmuv3@c040000"},
+    {"NoSuchDevice", Code::no_such_device,
+     [](Tree&, Tree& vm, Machine&) { vm["devices"]["disk1"].set("pci", "08:02.0/00.0"); },
+     "/vms/linux/devices/disk1: pci = \"08:02.0/00.0\": no such device; expected one of 00:01.0, 00:05.0, "
+     "08:01.0/00.0, "
+     "10:02.0/00.0"},
+    {"NotAFunction", Code::not_a_function,
+     [](Tree&, Tree& vm, Machine&) { vm["devices"]["disk1"].set("pci", "08:01.0"); },
+     "/vms/linux/devices/disk1: pci = \"08:01.0\": a bridge; expected one of 00:01.0, 00:05.0, 08:01.0/00.0, "
+     "10:02.0/00.0"},
+    {"WrongSmmu", Code::wrong_smmu, [](Tree&, Tree& vm, Machine&) { vm["devices"]["disk1"].set("pci", "00:01.0"); },
+     "/vms/linux/devices/disk1: pci = \"00:01.0\": this device is behind smmuv3@c000000; expected the backing of "
+     "vsmmu0 to "
+     "contain it"},
+    {"NoSmmu", Code::wrong_smmu, [](Tree&, Tree& vm, Machine&) { vm["devices"]["disk1"].set("pci", "00:05.0"); },
+     "/vms/linux/devices/disk1: pci = \"00:05.0\": this device is behind no SMMU; expected the backing of vsmmu0 to "
+     "contain "
+     "it"},
+    {"SharedLine", Code::shared_line,
+     [](Tree& root, Tree&, Machine&) {
+       Tree& b = test::add_vm(root, "b");
+       test::add_vsmmu(b, "smmuv3@c000000");
+       test::add_device(b, "x", "00:01.0");
+     },
+     "/vms/linux/devices/disk1: pci = \"08:01.0/00.0\": its interrupt line, INTID 36, is also that of "
+     "/vms/b/devices/x; "
+     "expected one VM for all devices on a line"},
+};
+INSTANTIATE_TEST_SUITE_P(All, ManifestCheckErrors, testing::ValuesIn(kCases),
+                         [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace weir
