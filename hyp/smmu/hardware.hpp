@@ -1,0 +1,40 @@
+// What the driver of a physical SMMUv3 needs of the machine: registers, memory that the SMMU sees, time. At EL2 these
+// are MMIO and the page allocator; tests put a model behind them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "guest-abi/smmu/registers.hpp"
+#include "guest-abi/types.hpp"
+
+namespace weir {
+
+class SmmuHardware {
+ public:
+  virtual std::uint32_t read(smmu::Reg reg) = 0;
+  // Earlier stores to memory, published as below, are visible to the SMMU before it sees the register change, and earlier
+  // loads of what was collected are done.
+  virtual void write(smmu::Reg reg, std::uint32_t value) = 0;
+  virtual void write64(smmu::Reg reg, std::uint64_t value) = 0;
+
+  // Zeroed and published memory, aligned to its size (a power of two, at least 4 KiB); nullopt when there is none.
+  [[nodiscard]] virtual std::optional<PA> allocate(std::size_t bytes) = 0;
+  // The pointer to what allocate() returned.
+  [[nodiscard]] virtual void* pointer(PA at) = 0;
+  // Makes stores to [at, at + bytes) visible to the SMMU: a clean if it is not coherent, and a barrier.
+  virtual void publish(const void* at, std::size_t bytes) = 0;
+  // Makes the SMMU's stores to [at, at + bytes) visible to loads that follow.
+  virtual void collect(const void* at, std::size_t bytes) = 0;
+
+  // Microseconds from some start.
+  [[nodiscard]] virtual std::uint64_t microseconds() = 0;
+  // Once per round of a polling loop.
+  virtual void relax() = 0;
+
+ protected:
+  ~SmmuHardware() = default;
+};
+
+}  // namespace weir

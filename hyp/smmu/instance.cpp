@@ -1,0 +1,229 @@
+#include "hyp/smmu/instance.hpp"
+
+#include <bit>
+
+#include "guest-abi/smmu/print.hpp"
+#include "hyp/log/log.hpp"
+#include "hyp/smmu/errata.hpp"
+
+namespace weir {
+
+using smmu::CR0;
+using smmu::GBPA;
+using smmu::IDR0;
+using smmu::IDR1;
+using smmu::IDR5;
+using smmu::Reg;
+
+namespace {
+
+constexpr std::uint64_t kTimeout = 1'000'000;  // microseconds, for an acknowledge
+constexpr std::uint64_t kCommandLog2 = 12;     // 64 KiB
+constexpr std::uint64_t kEventLog2 = 9;        // 16 KiB
+
+template <typename R>
+R read(SmmuHardware& hardware, Reg reg) {
+  return R{{{hardware.read(reg)}}};
+}
+
+}  // namespace
+
+SmmuInstance::SmmuInstance(unsigned index, std::string_view name, SmmuHardware& hardware, bool coherent)
+    : index_{index},
+      name_{name},
+      hardware_{hardware},
+      coherent_{coherent},
+      vmids_{read<IDR0>(hardware, Reg::IDR0).get<IDR0::VMID16>()} {}
+
+bool SmmuInstance::set_and_ack(Reg control, Reg ack, std::uint32_t value) {
+  hardware_.write(control, value);
+  const std::uint64_t deadline = hardware_.microseconds() + kTimeout;
+  while (hardware_.read(ack) != value) {
+    if (hardware_.microseconds() > deadline) return false;
+    hardware_.relax();
+  }
+  return true;
+}
+
+// 6.3.14: what bypasses a disabled SMMU is decided by GBPA, so abort there comes before SMMUEN goes to 0.
+bool SmmuInstance::quiesce() {
+  const auto updated = [&] {
+    const std::uint64_t deadline = hardware_.microseconds() + kTimeout;
+    while (read<GBPA>(hardware_, Reg::GBPA).get<GBPA::Update>()) {
+      if (hardware_.microseconds() > deadline) return false;
+      hardware_.relax();
+    }
+    return true;
+  };
+  if (!updated()) return false;  // a store during somebody else's update may be ignored
+  hardware_.write(Reg::GBPA, GBPA{}.set<GBPA::ABORT>(true).set<GBPA::Update>(true).words[0]);
+  return updated() && set_and_ack(Reg::CR0, Reg::CR0ACK, 0) && set_and_ack(Reg::IRQ_CTRL, Reg::IRQ_CTRLACK, 0);
+}
+
+const char* SmmuInstance::missing_feature() const {
+  const IDR0& idr0 = capabilities_.idr0;
+  const IDR1& idr1 = capabilities_.idr1;
+  if (!idr0.get<IDR0::S1P>()) return "IDR0.S1P is 0: no stage 1, so nothing can be nested";
+  if (!idr0.get<IDR0::S2P>()) return "IDR0.S2P is 0: no stage 2, so nothing can be nested";
+  const auto formats = idr0.get<IDR0::TTF>();
+  if (formats != smmu::TtFormat::aarch64 && formats != smmu::TtFormat::both)
+    return "IDR0.TTF: no AArch64 translation tables";
+  if (idr0.get<IDR0::TTENDIAN>() == smmu::TtEndian::big) return "IDR0.TTENDIAN: no little-endian translation tables";
+  if (!capabilities_.idr5.get<IDR5::GRAN4K>()) return "IDR5.GRAN4K is 0: no 4 KiB granule";
+  if (idr1.get<IDR1::TABLES_PRESET>()) return "IDR1.TABLES_PRESET is 1: tables at fixed addresses";
+  if (idr1.get<IDR1::QUEUES_PRESET>()) return "IDR1.QUEUES_PRESET is 1: queues at fixed addresses";
+  if (idr0.get<IDR0::ST_LEVEL>() != smmu::StLevel::two_level && idr1.get<IDR1::SIDSIZE>() > 16)
+    return "IDR0.ST_LEVEL is 0 with IDR1.SIDSIZE above 16: a linear stream table of more than 4 MiB";
+  return nullptr;
+}
+
+bool SmmuInstance::init_event_queue() {
+  const auto log2 = std::min(kEventLog2, capabilities_.idr1.get<IDR1::EVENTQS>());
+  events_size_ = std::uint32_t{1} << log2;
+  const auto memory = hardware_.allocate(std::max<std::size_t>(events_size_ * sizeof(smmu::Event), kPage4K));
+  if (!memory) return false;
+  events_ = static_cast<smmu::Event*>(hardware_.pointer(*memory));
+  using smmu::EVENTQ_BASE;
+  hardware_.write64(Reg::EVENTQ_BASE, EVENTQ_BASE{}
+                                          .set<EVENTQ_BASE::WA>(true)
+                                          .set<EVENTQ_BASE::ADDR>(memory->value)
+                                          .set<EVENTQ_BASE::LOG2SIZE>(log2)
+                                          .words[0]);
+  hardware_.write(Reg::EVENTQ_PROD, 0);
+  hardware_.write(Reg::EVENTQ_CONS, 0);
+  return true;
+}
+
+std::expected<void, const char*> SmmuInstance::init() {
+  constexpr const char* kNoMemory = "out of memory";
+  constexpr const char* kNoAck = "a control register is not acknowledged within a second";
+  // 32-bit reads: not every implementation answers 64-bit ones here.
+  capabilities_ = {.idr0 = read<IDR0>(hardware_, Reg::IDR0),
+                   .idr1 = read<IDR1>(hardware_, Reg::IDR1),
+                   .idr3 = read<smmu::IDR3>(hardware_, Reg::IDR3),
+                   .idr5 = read<IDR5>(hardware_, Reg::IDR5)};
+  capabilities_.idr0.set<IDR0::COHACC>(coherent_);
+  const Errata errata = apply_errata(read<smmu::IIDR>(hardware_, Reg::IIDR), capabilities_);
+  if (errata.part != nullptr) part_ = errata.part;
+  if (const char* missing = missing_feature(); missing != nullptr) return std::unexpected{missing};
+  if (errata.no_nesting != nullptr) return std::unexpected{errata.no_nesting};
+
+  using smmu::CR1;
+  using smmu::CR2;
+  using smmu::QueueCacheability;
+  const auto cache = coherent_ ? QueueCacheability::write_back : QueueCacheability::non_cacheable;
+  const auto share = coherent_ ? smmu::Shareability::inner : smmu::Shareability::outer;
+  hardware_.write(Reg::CR1, CR1{}
+                                .set<CR1::TABLE_SH>(share)
+                                .set<CR1::TABLE_OC>(cache)
+                                .set<CR1::TABLE_IC>(cache)
+                                .set<CR1::QUEUE_SH>(share)
+                                .set<CR1::QUEUE_OC>(cache)
+                                .set<CR1::QUEUE_IC>(cache)
+                                .words[0]);
+  // No broadcast invalidation from the CPUs' own tables (a hint), and a record for StreamIDs outside of the table.
+  hardware_.write(Reg::CR2, CR2{}.set<CR2::PTM>(true).set<CR2::RECINVSID>(true).words[0]);
+  const auto sid_bits = static_cast<unsigned>(capabilities_.idr1.get<IDR1::SIDSIZE>());
+  const bool two_level = capabilities_.idr0.get<IDR0::ST_LEVEL>() == smmu::StLevel::two_level;
+  if (!streams_.init(sid_bits, two_level)) return std::unexpected{kNoMemory};
+  const auto command_log2 = std::min(kCommandLog2, capabilities_.idr1.get<IDR1::CMDQS>());
+  if (!commands_.init(static_cast<unsigned>(command_log2))) return std::unexpected{kNoMemory};
+
+  // Errors left over from before are acknowledged: no command is consumed while CMDQ_ERR is active (7.1).
+  hardware_.write(Reg::GERRORN, hardware_.read(Reg::GERROR));
+  CR0 cr0 = CR0{}.set<CR0::CMDQEN>(true);
+  if (!set_and_ack(Reg::CR0, Reg::CR0ACK, cr0.words[0])) return std::unexpected{kNoAck};
+  // Whatever whoever was here before us has left (3.21.1; TLBI_EL2_ALL needs Hyp).
+  smmu::Command clean[3] = {smmu::cfgi_all(), smmu::tlbi_nsnh_all(), smmu::tlbi_el2_all()};
+  const std::size_t count = capabilities_.idr0.get<IDR0::Hyp>() ? 3 : 2;
+  stage2::wait(*this, issue_and_sync({clean, count}));
+
+  if (!init_event_queue()) return std::unexpected{kNoMemory};
+  // Without ATS, ATSCHK is RES0 and would never be acknowledged (6.3.9).
+  cr0.set<CR0::EVENTQEN>(true).set<CR0::ATSCHK>(capabilities_.idr0.get<IDR0::ATS>());
+  if (!set_and_ack(Reg::CR0, Reg::CR0ACK, cr0.words[0])) return std::unexpected{kNoAck};
+  // Interrupts are wires.
+  if (capabilities_.idr0.get<IDR0::MSI>()) {
+    hardware_.write64(Reg::GERROR_IRQ_CFG0, 0);
+    hardware_.write64(Reg::EVENTQ_IRQ_CFG0, 0);
+  }
+  using smmu::IRQ_CTRL;
+  const auto interrupts = IRQ_CTRL{}.set<IRQ_CTRL::EVENTQ_IRQEN>(true).set<IRQ_CTRL::GERROR_IRQEN>(true);
+  if (!set_and_ack(Reg::IRQ_CTRL, Reg::IRQ_CTRLACK, interrupts.words[0])) return std::unexpected{kNoAck};
+  cr0.set<CR0::SMMUEN>(true);
+  if (!set_and_ack(Reg::CR0, Reg::CR0ACK, cr0.words[0])) return std::unexpected{kNoAck};
+  return {};
+}
+
+unsigned SmmuInstance::drain_events(unsigned most) {
+  const SpinLock::Guard guard{events_lock_};
+  unsigned done = 0;
+  // PROD is read again after CONS was stored: a record written in between raises no interrupt, because the queue was
+  // never empty (3.18.1), and nobody else would look.
+  while (done < most) {
+    const unsigned n = deliver_events(most - done);
+    if (n == 0) break;
+    done += n;
+  }
+  return done;
+}
+
+unsigned SmmuInstance::deliver_events(unsigned most) {
+  using smmu::EVENTQ_CONS;
+  using smmu::EVENTQ_PROD;
+  const auto prod = read<EVENTQ_PROD>(hardware_, Reg::EVENTQ_PROD);
+  auto cons = read<EVENTQ_CONS>(hardware_, Reg::EVENTQ_CONS);
+  const std::uint32_t modulus = 2 * events_size_ - 1;  // index and wrap flag
+  unsigned done = 0;
+  std::uint32_t at = cons.get<EVENTQ_CONS::RD>();
+  for (; at != (prod.get<EVENTQ_PROD::WR>() & modulus) && done < most; ++done, at = (at + 1) & modulus) {
+    const smmu::Event* record = &events_[at & (events_size_ - 1)];
+    hardware_.collect(record, sizeof *record);
+    const smmu::Event event = *record;
+    ++event_count_;
+    StreamOwner* owner = nullptr;
+    {
+      const SpinLock::Guard owners{owners_lock_};
+      const auto found = owners_.find(event.get<smmu::Event::StreamID>());
+      if (found != owners_.end()) owner = &*found;
+    }
+    if (owner != nullptr) {
+      owner->on_event(*this, event);
+    } else if (std::has_single_bit(++unowned_)) {  // the 1st, 2nd, 4th, ...
+      Text<200> text;
+      smmu::print(text, event);
+      log("%.*s: event %llu of a stream that no VM owns: %.*s", static_cast<int>(name_.size()), name_.data(),
+          static_cast<unsigned long long>(unowned_), static_cast<int>(text.size()), text.view().data());
+    }
+  }
+  if (done == 0) return 0;
+  cons.set<EVENTQ_CONS::RD>(at).set<EVENTQ_CONS::OVACKFLG>(prod.get<EVENTQ_PROD::OVFLG>());
+  hardware_.write(Reg::EVENTQ_CONS, cons.words[0]);
+  return done;
+}
+
+void SmmuInstance::on_global_error() {
+  commands_.recover();
+  const std::uint32_t active = commands_.acknowledge_others();
+  // The 1st, 2nd, 4th, ...: on some implementations a guest's faults overflow the event queue into EVENTQ_ABT_ERR.
+  if (active == 0 || !std::has_single_bit(++global_errors_)) return;
+  smmu::GERROR::Layout::for_each([&]<typename F>(F) {
+    if ((active & F::mask) != 0)
+      log("%.*s: global error %.*s (%llu)", static_cast<int>(name_.size()), name_.data(),
+          static_cast<int>(F::name.size()), F::name.data(), static_cast<unsigned long long>(global_errors_));
+  });
+}
+
+bool SmmuInstance::claim(StreamOwner& owner) {
+  const SpinLock::Guard guard{owners_lock_};
+  return owners_.insert(owner).second;
+}
+
+void SmmuInstance::release(StreamOwner& owner) {
+  // Behind the event queue's lock nobody is delivering to it any more.
+  const SpinLock::Guard events{events_lock_};
+  const SpinLock::Guard guard{owners_lock_};
+  owners_.erase(owners_.iterator_to(owner));
+}
+
+}  // namespace weir

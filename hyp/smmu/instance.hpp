@@ -1,0 +1,103 @@
+// The driver of one physical SMMUv3.
+#pragma once
+
+#include <boost/intrusive/set.hpp>
+#include <cstdint>
+#include <expected>
+#include <string_view>
+
+#include "guest-abi/smmu/event.hpp"
+#include "hyp/smmu/command_queue.hpp"
+#include "hyp/smmu/hardware.hpp"
+#include "hyp/smmu/stream_table.hpp"
+#include "stage2/port.hpp"
+#include "stage2/support/spinlock.hpp"
+#include "stage2/tag.hpp"
+
+namespace weir {
+
+class SmmuInstance;
+
+// Whoever a stream belongs to; hears of its events.
+class StreamOwner : public boost::intrusive::set_base_hook<> {
+ public:
+  explicit StreamOwner(StreamID id) : sid{id} {}
+  const StreamID sid;
+  // Called with the instance's event queue locked; must not drain it.
+  virtual void on_event(SmmuInstance& smmu, const smmu::Event& event) = 0;
+
+ protected:
+  ~StreamOwner() = default;
+};
+
+class SmmuInstance final : public stage2::SmmuPort {
+ public:
+  // `name` outlives the instance. `coherent`: the devicetree's dma-coherent, which wins over IDR0.COHACC.
+  SmmuInstance(unsigned index, std::string_view name, SmmuHardware& hardware, bool coherent);
+
+  // Makes all DMA abort and turns translation off, whatever state the SMMU is in; issues no command. The first thing to
+  // do with it. False: it does not answer.
+  [[nodiscard]] bool quiesce();
+  // Discovers, checks, sets up queues and tables and turns translation on, every stream aborting. The error names what
+  // is missing; the instance keeps aborting all DMA then.
+  [[nodiscard]] std::expected<void, const char*> init();
+
+  // Delivers what the event queue holds, at most `most` records, each to the owner of its StreamID. Returns how many.
+  unsigned drain_events(unsigned most);
+  // The global error interrupt (7.5): recovers the command queue, reports the rest.
+  void on_global_error();
+
+  // Events of `owner`'s StreamID go to it from now on, or no longer. False: the StreamID has an owner.
+  [[nodiscard]] bool claim(StreamOwner& owner);
+  void release(StreamOwner& owner);
+
+  [[nodiscard]] unsigned event_capacity() const { return events_size_; }
+  [[nodiscard]] std::uint64_t events() const { return event_count_; }
+  [[nodiscard]] CommandQueue::Counters command_counters() const { return commands_.counters(); }
+  [[nodiscard]] const char* part() const { return part_; }
+
+  // stage2::SmmuPort
+  [[nodiscard]] unsigned index() const override { return index_; }
+  [[nodiscard]] std::string_view name() const override { return name_; }
+  [[nodiscard]] const stage2::Capabilities& capabilities() const override { return capabilities_; }
+  [[nodiscard]] stage2::VmidAllocator& vmids() override { return vmids_; }
+  stage2::Ticket issue_and_sync(std::span<const smmu::Command> commands) override {
+    return commands_.push(commands, true);
+  }
+  void issue(std::span<const smmu::Command> commands) override { commands_.push(commands, false); }
+  [[nodiscard]] bool completed(stage2::Ticket ticket) override { return commands_.completed(ticket); }
+  [[nodiscard]] std::expected<void, stage2::Error> install_ste(StreamID sid, const smmu::Ste& ste) override {
+    return streams_.install(sid, ste);
+  }
+
+ private:
+  struct BySid {
+    using type = std::uint32_t;
+    type operator()(const StreamOwner& owner) const { return owner.sid.value; }
+  };
+  [[nodiscard]] bool set_and_ack(smmu::Reg control, smmu::Reg ack, std::uint32_t value);
+  [[nodiscard]] const char* missing_feature() const;
+  [[nodiscard]] bool init_event_queue();
+  unsigned deliver_events(unsigned most);  // what PROD shows at this moment; with events_lock_ held
+
+  unsigned index_;
+  std::string_view name_;
+  SmmuHardware& hardware_;
+  bool coherent_;
+  const char* part_ = "";
+  stage2::Capabilities capabilities_{};
+  stage2::VmidAllocator vmids_;
+  CommandQueue commands_{hardware_};
+  StreamTable streams_{hardware_, commands_};
+
+  SpinLock events_lock_;  // of the event queue; taken before any vSMMU's lock
+  smmu::Event* events_ = nullptr;
+  std::uint32_t events_size_ = 0;
+  std::uint64_t event_count_ = 0;
+  std::uint64_t unowned_ = 0;
+  std::uint64_t global_errors_ = 0;  // interrupts with an error that was not the command queue's; one pCPU takes them
+  SpinLock owners_lock_;             // of owners_, for the short time of a look-up or change, inside events_lock_
+  boost::intrusive::set<StreamOwner, boost::intrusive::key_of_value<BySid>> owners_;
+};
+
+}  // namespace weir
