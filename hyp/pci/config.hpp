@@ -1,0 +1,178 @@
+// PCI configuration space as typed fields (PCI Express Base Specification, chapter 7.5), and the port to reach it.
+#pragma once
+
+#include <cstdint>
+
+#include "guest-abi/field.hpp"
+#include "guest-abi/types.hpp"
+
+namespace weir::pci {
+
+// Requester ID: bus << 8 | device << 3 | function.
+struct Rid : Record<Rid, 32> {
+  using Function = Field<"Function", 2, 0, unsigned>;
+  using Device = Field<"Device", 7, 3, unsigned>;
+  using Bus = Field<"Bus", 15, 8, unsigned>;
+  using Layout = weir::Layout<32, Function, Device, Bus, Res0<31, 16>>;
+  constexpr Rid() = default;
+  constexpr explicit Rid(std::uint32_t raw) { words[0] = raw; }
+  constexpr Rid(unsigned bus, unsigned device, unsigned function) {
+    set<Bus>(bus).set<Device>(device).set<Function>(function);
+  }
+  [[nodiscard]] constexpr std::uint32_t value() const { return words[0]; }
+  [[nodiscard]] constexpr unsigned bus() const { return get<Bus>(); }
+  [[nodiscard]] constexpr unsigned device() const { return get<Device>(); }
+  [[nodiscard]] constexpr unsigned function() const { return get<Function>(); }
+};
+
+// Where a configuration access goes within an ECAM window: Rid << 12 | offset.
+struct EcamAddress : Record<EcamAddress, 32> {
+  using Offset = Field<"Offset", 11, 0, std::uint16_t>;
+  using Requester = Field<"Requester", 27, 12, std::uint32_t>;
+  using Layout = weir::Layout<32, Offset, Requester, Res0<31, 28>>;
+  constexpr explicit EcamAddress(std::uint32_t raw) { words[0] = raw; }
+  constexpr EcamAddress(Rid rid, std::uint16_t offset) { set<Requester>(rid.value()).set<Offset>(offset); }
+};
+
+// Offsets of the header registers that Weir uses.
+enum Offset : std::uint16_t {
+  kVendorId = 0x00,
+  kDeviceId = 0x02,
+  kCommand = 0x04,
+  kStatus = 0x06,
+  kRevision = 0x08,  // and class code in [31:8]
+  kCacheLine = 0x0c,
+  kHeaderType = 0x0e,
+  kBar0 = 0x10,
+  kBusNumbers = 0x18,         // type 1
+  kMemoryWindow = 0x20,       // type 1: base [15:4], limit [31:20]
+  kPrefetchWindow = 0x24,     // type 1
+  kPrefetchBaseUpper = 0x28,  // type 1
+  kPrefetchLimitUpper = 0x2c,
+  kSubsystem = 0x2c,     // type 0
+  kExpansionRom = 0x30,  // type 0
+  kIoUpper = 0x30,       // type 1
+  kCapabilities = 0x34,
+  kInterruptLine = 0x3c,
+  kInterruptPin = 0x3d,
+  kHeaderEnd = 0x40,
+  kExtended = 0x100,
+  kConfigEnd = 0x1000,
+};
+
+inline constexpr unsigned kBars = 6;
+inline constexpr std::uint32_t kAbsent = 0xffffffff;
+
+struct Command : Record<Command, 32> {  // the Command register and, above it, Status
+  using Io = Field<"IO Space Enable", 0, 0, bool, Guest::must_be_0>;
+  using Memory = Field<"Memory Space Enable", 1, 1, bool>;
+  using BusMaster = Field<"Bus Master Enable", 2, 2, bool>;
+  using Parity = Field<"Parity Error Response", 6, 6, bool>;
+  using Serr = Field<"SERR# Enable", 8, 8, bool>;
+  using IntxDisable = Field<"Interrupt Disable", 10, 10, bool>;
+  using Status = Field<"Status", 31, 16, std::uint16_t, Guest::must_be_0>;
+  using Layout = weir::Layout<32, Io, Memory, BusMaster, Res0<5, 3>, Parity, Res0<7, 7>, Serr, Res0<9, 9>, IntxDisable,
+                              Res0<15, 11>, Status>;
+};
+
+struct StatusBits : Record<StatusBits, 32> {  // over the same doubleword as Command
+  using InterruptStatus = Field<"Interrupt Status", 19, 19, bool, Guest::must_be_0>;
+  using CapabilitiesList = Field<"Capabilities List", 20, 20, bool, Guest::must_be_0>;
+  using Layout = weir::Layout<32, Ignored<18, 0>, InterruptStatus, CapabilitiesList, Ignored<31, 21>>;
+};
+
+struct HeaderType : Record<HeaderType, 32> {  // of the byte at 0x0e
+  using Kind = Field<"Layout", 6, 0, unsigned>;
+  using MultiFunction = Field<"Multi-Function", 7, 7, bool>;
+  using Layout = weir::Layout<32, Kind, MultiFunction, Res0<31, 8>>;
+};
+inline constexpr unsigned kHeaderEndpoint = 0;
+inline constexpr unsigned kHeaderBridge = 1;
+
+struct BusNumbers : Record<BusNumbers, 32> {
+  using Primary = Field<"Primary", 7, 0, unsigned>;
+  using Secondary = Field<"Secondary", 15, 8, unsigned>;
+  using Subordinate = Field<"Subordinate", 23, 16, unsigned>;
+  using Layout = weir::Layout<32, Primary, Secondary, Subordinate, Res0<31, 24>>;
+};
+
+// A bridge's memory window: address bits [31:20] of the first and the last MiB.
+struct Window : Record<Window, 32> {
+  using Base = Field<"Base", 15, 4, std::uint32_t>;
+  using Limit = Field<"Limit", 31, 20, std::uint32_t>;
+  using Layout = weir::Layout<32, Ignored<3, 0>, Base, Ignored<19, 16>, Limit>;
+};
+inline constexpr std::uint64_t kWindowGranule = 1_MiB;
+
+struct Bar : Record<Bar, 32> {
+  using Io = Field<"I/O", 0, 0, bool>;
+  using Wide = Field<"64-bit", 2, 2, bool>;  // Type 0b10
+  using Prefetchable = Field<"Prefetchable", 3, 3, bool>;
+  using Base = AddressField<"Base", 31, 4, std::uint64_t>;
+  using Layout = weir::Layout<32, Io, Res0<1, 1>, Wide, Prefetchable, Base>;
+};
+
+struct CapabilityHeader : Record<CapabilityHeader, 32> {
+  using Id = Field<"ID", 7, 0, std::uint8_t>;
+  using Next = Field<"Next", 15, 8, std::uint8_t>;
+  using Rest = Field<"Rest", 31, 16, std::uint32_t>;
+  using Layout = weir::Layout<32, Id, Next, Rest>;
+};
+inline constexpr std::uint8_t kCapMsi = 0x05;
+inline constexpr std::uint8_t kCapVendor = 0x09;
+inline constexpr std::uint8_t kCapExpress = 0x10;
+inline constexpr std::uint8_t kCapMsix = 0x11;
+
+struct MsiControl : Record<MsiControl, 32> {  // first doubleword of MSI
+  using Enable = Field<"MSI Enable", 16, 16, bool>;
+  using Layout = weir::Layout<32, Ignored<15, 0>, Enable, Ignored<31, 17>>;
+};
+struct MsixControl : Record<MsixControl, 32> {  // first doubleword of MSI-X
+  using Enable = Field<"MSI-X Enable", 31, 31, bool>;
+  using Layout = weir::Layout<32, Ignored<30, 0>, Enable>;
+};
+
+// First doubleword of the PCI Express capability.
+struct ExpressHeader : Record<ExpressHeader, 32> {
+  using PortType = Field<"Device/Port Type", 23, 20, unsigned>;
+  using Layout = weir::Layout<32, Ignored<19, 0>, PortType, Ignored<31, 24>>;
+};
+inline constexpr unsigned kPortIntegratedEndpoint = 9;
+inline constexpr std::uint16_t kExpressDeviceCaps = 0x04;     // from the capability
+inline constexpr std::uint16_t kExpressDeviceControl = 0x08;  // control and status
+inline constexpr std::uint16_t kExpressLink = 0x0c;           // link, slot, root: not there in an integrated endpoint
+inline constexpr std::uint16_t kExpressDeviceCaps2 = 0x24;
+inline constexpr std::uint16_t kExpressDeviceControl2 = 0x28;
+inline constexpr std::uint16_t kExpressEnd = 0x3c;
+
+struct DeviceCaps : Record<DeviceCaps, 32> {
+  using FunctionLevelReset = Field<"Function Level Reset", 28, 28, bool>;
+  using Layout = weir::Layout<32, Ignored<27, 0>, FunctionLevelReset, Ignored<31, 29>>;
+};
+struct DeviceControl : Record<DeviceControl, 32> {
+  using ErrorReporting = Field<"Error Reporting Enables", 3, 0, unsigned>;
+  using RelaxedOrdering = Field<"Relaxed Ordering", 4, 4, bool>;
+  using MaxPayload = Field<"Max_Payload_Size", 7, 5, unsigned, Guest::must_be_0>;  // the path's: Weir's
+  using ExtendedTag = Field<"Extended Tag", 8, 8, bool, Guest::must_be_0>;
+  using PhantomFunctions = Field<"Phantom Functions", 9, 9, bool, Guest::must_be_0>;
+  using AuxPower = Field<"Aux Power", 10, 10, bool, Guest::must_be_0>;
+  using NoSnoop = Field<"No Snoop", 11, 11, bool, Guest::must_be_0>;  // coherent DMA is what stage 2 relies on
+  using MaxReadRequest = Field<"Max_Read_Request_Size", 14, 12, unsigned>;
+  using InitiateReset = Field<"Initiate FLR", 15, 15, bool, Guest::must_be_0>;  // would forget the physical BARs
+  using StatusErrors = Field<"Errors Detected (RW1C)", 19, 16, unsigned>;
+  using StatusRest = Field<"Status", 31, 20, unsigned, Guest::must_be_0>;
+  using Layout = weir::Layout<32, ErrorReporting, RelaxedOrdering, MaxPayload, ExtendedTag, PhantomFunctions, AuxPower,
+                              NoSnoop, MaxReadRequest, InitiateReset, StatusErrors, StatusRest>;
+};
+
+// Physical configuration space. `size` is 1, 2 or 4 bytes, `offset` aligned to it; an absent function reads as ones.
+class ConfigPort {
+ public:
+  virtual std::uint32_t read(Rid rid, std::uint16_t offset, unsigned size) = 0;
+  virtual void write(Rid rid, std::uint16_t offset, unsigned size, std::uint32_t value) = 0;
+
+ protected:
+  ~ConfigPort() = default;
+};
+
+}  // namespace weir::pci

@@ -1,0 +1,252 @@
+#include "hyp/pci/virtual_host.hpp"
+
+#include <optional>
+
+#include "hyp/pci/capabilities.hpp"
+
+namespace weir::pci {
+namespace {
+
+constexpr std::uint32_t kAllBytes = 0xffffffff;
+
+// The bytes of a doubleword that an access of `size` at `offset` touches.
+constexpr unsigned shift_of(std::uint64_t offset) { return static_cast<unsigned>(offset & 3) * 8; }
+constexpr std::uint32_t lanes(std::uint64_t offset, unsigned size) {
+  return static_cast<std::uint32_t>(bit_mask(size * 8 - 1, 0)) << shift_of(offset);
+}
+
+constexpr bool inside(std::uint16_t at, std::uint16_t start, unsigned length) {
+  return start != 0 && at >= start && at < start + length;
+}
+
+}  // namespace
+
+bool VirtualHost::add(ConfigPort& config, const Function& function, unsigned slot, bool intx) {
+  if (slot == 0 || slot >= kMaxSlots || slots_[slot].physical != nullptr) return false;
+  VirtualFunction f{};
+  f.physical = &function;
+  f.config = &config;
+  f.intx = intx;
+  f.command.set<Command::IntxDisable>(false);
+  for_each_capability(config, function.rid, [&](std::uint16_t at, CapabilityHeader header) {
+    if (header.get<CapabilityHeader::Id>() == kCapExpress && f.express_capability == 0) f.express_capability = at;
+    if (header.get<CapabilityHeader::Id>() == kCapVendor && f.vendor_capability == 0) {
+      f.vendor_capability = at;
+      f.vendor_length = static_cast<std::uint16_t>(header.get<CapabilityHeader::Rest>() & 0xff);
+    }
+  });
+  // The length is the device's word for it; it must not open what lies behind, MSI for one.
+  const auto cut_at = [&f](std::uint16_t end) {
+    if (inside(end, f.vendor_capability, f.vendor_length))
+      f.vendor_length = static_cast<std::uint16_t>(end - f.vendor_capability);
+  };
+  for_each_capability(config, function.rid, [&](std::uint16_t at, CapabilityHeader) {
+    if (at != f.vendor_capability) cut_at(at);
+  });
+  cut_at(kExtended);
+  if (!assign(f)) return false;
+  slots_[slot] = f;
+  return true;
+}
+
+bool VirtualHost::assign(VirtualFunction& f) {
+  for (unsigned i = 0; i < kBars; ++i) {
+    const BarInfo& bar = f.physical->bars[i];
+    if (bar.bytes == 0) continue;
+    const bool high = bar.wide && bar.prefetchable;
+    const IpaWindow& window = high ? memory64_ : memory32_;
+    std::uint64_t& next = high ? next64_ : next32_;
+    const IPA base = (window.base + next).align_up(bar.bytes);
+    if (!window.contains(base, bar.bytes)) return false;
+    next = base - window.base + bar.bytes;
+    f.bars[i] = Bar{{{static_cast<std::uint32_t>(base.value)}}}
+                    .set<Bar::Wide>(bar.wide)
+                    .set<Bar::Prefetchable>(bar.prefetchable)
+                    .words[0];
+    if (bar.wide) f.bars[i + 1] = static_cast<std::uint32_t>(base.value >> 32);
+  }
+  return true;
+}
+
+const VirtualFunction* VirtualHost::at(unsigned slot) const {
+  return slot < kMaxSlots && slots_[slot].physical != nullptr ? &slots_[slot] : nullptr;
+}
+
+void VirtualHost::release() {
+  const SpinLock::Guard guard{lock_};
+  for (VirtualFunction& f : slots_) {
+    if (f.physical == nullptr) continue;
+    f.command = {};
+    f.config->write(f.physical->rid, kCommand, 2, Command{}.set<Command::IntxDisable>(true).words[0]);
+    update_mappings(f, false);
+  }
+}
+
+VirtualFunction* VirtualHost::decode(std::uint64_t offset, std::uint16_t& reg) {
+  const EcamAddress address{static_cast<std::uint32_t>(offset)};
+  const Rid rid{address.get<EcamAddress::Requester>()};
+  reg = address.get<EcamAddress::Offset>();
+  if (offset >> 28 != 0 || rid.bus() != 0 || rid.function() != 0 || slots_[rid.device()].physical == nullptr)
+    return nullptr;
+  return &slots_[rid.device()];
+}
+
+MmioResult VirtualHost::read(Vcpu&, MmioAccess access, std::uint64_t& value) {
+  std::uint16_t reg = 0;
+  const SpinLock::Guard guard{lock_};
+  VirtualFunction* f = decode(access.offset, reg);
+  if (f == nullptr) {
+    value = bit_mask(access.size * 8 - 1, 0);
+    return MmioResult::done;
+  }
+  const auto at = static_cast<std::uint16_t>(reg & ~3u);
+  if (access.size == 8) {
+    value = read_word(*f, at) | std::uint64_t{read_word(*f, static_cast<std::uint16_t>(at + 4))} << 32;
+  } else {
+    value = (read_word(*f, at) & lanes(reg, access.size)) >> shift_of(reg);
+  }
+  return MmioResult::done;
+}
+
+MmioResult VirtualHost::write(Vcpu&, MmioAccess access, std::uint64_t value) {
+  std::uint16_t reg = 0;
+  const SpinLock::Guard guard{lock_};
+  VirtualFunction* f = decode(access.offset, reg);
+  if (f == nullptr) return MmioResult::done;
+  const auto at = static_cast<std::uint16_t>(reg & ~3u);
+  if (access.size == 8) {
+    write_word(*f, at, static_cast<std::uint32_t>(value), kAllBytes);
+    write_word(*f, static_cast<std::uint16_t>(at + 4), static_cast<std::uint32_t>(value >> 32), kAllBytes);
+  } else {
+    write_word(*f, at, static_cast<std::uint32_t>(value) << shift_of(reg), lanes(reg, access.size));
+  }
+  return MmioResult::done;
+}
+
+std::uint32_t VirtualHost::read_word(VirtualFunction& f, std::uint16_t at) {
+  const auto physical = [&] { return f.config->read(f.physical->rid, at, 4); };
+  if (at >= kExtended) return 0;  // an empty list of extended capabilities
+  if (at >= kBar0 && at < kBar0 + 4 * kBars) return f.bars[(at - kBar0) / 4u];
+  switch (at) {
+    case kCommand: {
+      StatusBits status{{{physical()}}};
+      status.set<StatusBits::CapabilitiesList>(f.vendor_capability != 0 || f.express_capability != 0);
+      if (!f.intx) status.set<StatusBits::InterruptStatus>(false);
+      return (status.words[0] & static_cast<std::uint32_t>(Command::Status::mask)) | f.command.words[0];
+    }
+    case kCacheLine: {  // latency timer and BIST as they are; a single function with an endpoint's header
+      constexpr std::uint32_t header_type = lanes(kHeaderType, 1);
+      return physical() & ~header_type;
+    }
+    case kVendorId:
+    case kRevision:
+    case kSubsystem: return physical();
+    case kCapabilities: return f.vendor_capability != 0 ? f.vendor_capability : f.express_capability;
+    case kInterruptLine: return (f.intx ? 1u << shift_of(kInterruptPin) : 0) | f.interrupt_line;
+    default: break;
+  }
+  if (at == f.vendor_capability)
+    return CapabilityHeader{{{physical()}}}
+        .set<CapabilityHeader::Next>(static_cast<std::uint8_t>(f.express_capability))
+        .words[0];
+  if (inside(at, f.vendor_capability, f.vendor_length)) return physical();
+  if (at == f.express_capability) {
+    CapabilityHeader header{{{physical()}}};
+    header.set<CapabilityHeader::Next>(0);
+    return ExpressHeader{{{header.words[0]}}}.set<ExpressHeader::PortType>(kPortIntegratedEndpoint).words[0];
+  }
+  if (inside(at, f.express_capability, kExpressEnd)) {
+    const auto within = static_cast<std::uint16_t>(at - f.express_capability);
+    if (within == kExpressDeviceCaps)
+      return DeviceCaps{{{physical()}}}.set<DeviceCaps::FunctionLevelReset>(false).words[0];
+    if (within == kExpressDeviceControl || within == kExpressDeviceCaps2 || within == kExpressDeviceControl2)
+      return physical();
+  }
+  return 0;
+}
+
+void VirtualHost::write_word(VirtualFunction& f, std::uint16_t at, std::uint32_t value, std::uint32_t bytes) {
+  if (at >= kBar0 && at < kBar0 + 4 * kBars) {
+    const unsigned i = (at - kBar0) / 4u;
+    return write_bar(f, i, (f.bars[i] & ~bytes) | (value & bytes));
+  }
+  if (at == kCommand) return write_command(f, value, bytes);
+  if (at == kInterruptLine && (bytes & lanes(kInterruptLine, 1)) != 0) {
+    f.interrupt_line = static_cast<std::uint8_t>(value);
+    return;
+  }
+  if (at != f.vendor_capability && inside(at, f.vendor_capability, f.vendor_length)) {
+    // Whole bytes, as the guest wrote them: what a vendor's register does with the others is not known.
+    for (unsigned i = 0; i < 4; ++i)
+      if ((bytes & lanes(i, 1)) != 0)
+        f.config->write(f.physical->rid, static_cast<std::uint16_t>(at + i), 1, value >> shift_of(i) & 0xff);
+    return;
+  }
+  if (inside(at, f.express_capability, kExpressEnd)) write_express(f, at, value, bytes);
+}
+
+void VirtualHost::write_command(VirtualFunction& f, std::uint32_t value, std::uint32_t bytes) {
+  constexpr std::uint32_t settable = Command::Layout::guest[0];
+  f.command.words[0] = (f.command.words[0] & ~(bytes & settable)) | (value & bytes & settable);
+  Command physical = f.command;
+  if (!f.intx) physical.set<Command::IntxDisable>(true);  // the line belongs to another VM, or leads nowhere
+  const bool decode = f.command.get<Command::Memory>();
+  if (!decode) update_mappings(f, false);
+  f.config->write(f.physical->rid, kCommand, 2, physical.words[0]);
+  if (decode) update_mappings(f, true);
+  if (const std::uint32_t clear = value & bytes & static_cast<std::uint32_t>(Command::Status::mask); clear != 0)
+    f.config->write(f.physical->rid, kStatus, 2, clear >> Command::Status::shift);
+}
+
+void VirtualHost::write_bar(VirtualFunction& f, unsigned i, std::uint32_t value) {
+  const bool upper = i > 0 && f.physical->bars[i - 1].wide;
+  const BarInfo& bar = f.physical->bars[upper ? i - 1 : i];
+  if (bar.bytes == 0) return;  // not implemented: reads as zero
+  const std::uint64_t settable = ~(bar.bytes - 1);
+  if (upper) {
+    f.bars[i] = value & static_cast<std::uint32_t>(settable >> 32);
+  } else {
+    f.bars[i] = Bar{{{value & static_cast<std::uint32_t>(settable)}}}
+                    .set<Bar::Wide>(bar.wide)
+                    .set<Bar::Prefetchable>(bar.prefetchable)
+                    .words[0];
+  }
+  update_mappings(f, f.command.get<Command::Memory>());
+}
+
+void VirtualHost::write_express(VirtualFunction& f, std::uint16_t at, std::uint32_t value, std::uint32_t bytes) {
+  if (at - f.express_capability != kExpressDeviceControl) return;
+  constexpr std::uint32_t settable = DeviceControl::Layout::guest[0];
+  constexpr std::uint32_t errors = static_cast<std::uint32_t>(DeviceControl::StatusErrors::mask);
+  const std::uint32_t now = f.config->read(f.physical->rid, at, 4);
+  // Status bits are cleared by writing 1: only those that the guest writes.
+  const std::uint32_t kept = now & ~(bytes & settable) & ~errors;
+  f.config->write(f.physical->rid, at, 4, kept | (value & bytes & settable));
+}
+
+IPA VirtualHost::bar_base(const VirtualFunction& f, unsigned i) const {
+  std::uint64_t base = Bar{{{f.bars[i]}}}.get<Bar::Base>();
+  if (f.physical->bars[i].wide) base |= std::uint64_t{f.bars[i + 1]} << 32;
+  return IPA{base};
+}
+
+void VirtualHost::update_mappings(VirtualFunction& f, bool decode) {
+  for (unsigned i = 0; i < kBars; ++i) {
+    const BarInfo& bar = f.physical->bars[i];
+    if (bar.bytes == 0) continue;
+    const IPA at = bar_base(f, i);
+    // Addresses outside of the host's windows are not routed to the bus.
+    const bool wanted =
+        decode && at.aligned(bar.bytes) && (memory32_.contains(at, bar.bytes) || memory64_.contains(at, bar.bytes));
+    if (f.mapped[i] && (!wanted || f.mapped_at[i] != at)) {
+      bars_.unmap_bar(f.mapped_at[i], bar.bytes);
+      f.mapped[i] = false;
+    }
+    if (wanted && !f.mapped[i]) {
+      f.mapped[i] = bars_.map_bar(at, bar.base, bar.bytes);
+      f.mapped_at[i] = at;
+    }
+  }
+}
+
+}  // namespace weir::pci

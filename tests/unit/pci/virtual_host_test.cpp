@@ -1,0 +1,204 @@
+#include "hyp/pci/virtual_host.hpp"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <random>
+
+#include "tests/unit/fakes/vcpu.hpp"
+#include "tests/unit/pci/fake_config.hpp"
+
+namespace weir::pci {
+namespace {
+
+using namespace test;
+
+struct FakeBars final : BarPort {
+  std::map<std::uint64_t, std::pair<PA, std::uint64_t>> mapped;
+  bool map_bar(IPA at, PA registers, std::uint64_t bytes) override {
+    for (const auto& [base, what] : mapped)
+      if (at.value < base + what.second && base < at.value + bytes) return false;
+    mapped[at.value] = {registers, bytes};
+    return true;
+  }
+  void unmap_bar(IPA at, std::uint64_t bytes) override {
+    ASSERT_TRUE(mapped.contains(at.value));
+    ASSERT_EQ(mapped[at.value].second, bytes);
+    mapped.erase(at.value);
+  }
+};
+
+struct VirtualHostTest : testing::Test {
+  VirtualHostTest() {
+    disk.set(kStatus, 2, 0x10);
+    disk.set(kCapabilities, 1, 0x40);
+    disk.set(0x40, 4, 0x00018011);  // MSI-X -> 0x80
+    disk.allow(0x40, 4, 0xc0000000);
+    disk.set(0x80, 4, 0x00026010);  // Express, an endpoint -> 0x60
+    disk.set(0x84, 4, 0x10008000);  // FLR, role-based errors
+    disk.allow(0x88, 2, 0xffff);
+    disk.set(0x60, 4, 0x00030001);  // power management, end
+    disk.allow(0x64, 4, 0x3);
+    disk.set(0x100, 4, 0x00010001);  // AER
+    bus.put(9, 0, disk);
+    add_bar(disk, 0, 0x4000, true, false);
+    function.rid = Rid{9, 0, 0};
+    function.bars[0] = {PA{0x10100000}, 0x4000, true, false};
+    EXPECT_TRUE(host.add(bus, function, 1, true));
+  }
+  std::uint64_t rd(unsigned slot, std::uint16_t at, unsigned size) {
+    std::uint64_t v = 0;
+    EXPECT_EQ(host.read(vcpu, {EcamAddress{Rid{0, slot, 0}, at}.words[0], size}, v), MmioResult::done);
+    return v;
+  }
+  void wr(unsigned slot, std::uint16_t at, unsigned size, std::uint64_t v) {
+    EXPECT_EQ(host.write(vcpu, {EcamAddress{Rid{0, slot, 0}, at}.words[0], size}, v), MmioResult::done);
+  }
+  FakeFunction disk = endpoint(0x1b36, 0x10, 1);
+  FakeBus bus;
+  FakeBars bars;
+  Function function;
+  VirtualHost host{bars, {IPA{0x10000000}, 0x2eff0000}, {IPA{0x80'0000'0000}, 0x80'0000'0000}};
+  Vcpu vcpu;
+};
+
+TEST_F(VirtualHostTest, ShowsItsFunctionsAndNothingElse) {
+  EXPECT_EQ(rd(1, kVendorId, 4), 0x00101b36u);
+  EXPECT_EQ(rd(2, kVendorId, 4), 0xffffffffu);
+  EXPECT_EQ(rd(0, kVendorId, 2), 0xffffu);
+  std::uint64_t v = 0;
+  EXPECT_EQ(host.read(vcpu, {EcamAddress{Rid{9, 0, 0}, 0}.words[0], 4}, v), MmioResult::done);
+  EXPECT_EQ(v, 0xffffffffu) << "the physical bus number means nothing to the guest";
+}
+
+// A vendor-specific capability whose length reaches over the next one does not give the guest that one's registers.
+TEST(VirtualHost, AVendorCapabilityEndsWhereTheNextBegins) {
+  FakeFunction card = endpoint(0x1234, 1, 1);
+  card.set(kStatus, 2, 0x10);
+  card.set(kCapabilities, 1, 0x40);
+  card.set(0x40, 4, 0x00ff4809);  // vendor-specific, 255 bytes -> 0x48
+  card.allow(0x44, 4, 0xffffffff);
+  card.set(0x48, 4, 0x00000005);  // MSI, end
+  card.allow(0x4c, 4, 0xfffffffc);
+  card.allow(0x104, 4, 0xffffffff);  // of an extended capability
+  FakeBus bus;
+  bus.put(9, 0, card);
+  Function function;
+  function.rid = Rid{9, 0, 0};
+  FakeBars bars;
+  VirtualHost host{bars, {IPA{0x10000000}, 0x2eff0000}, {IPA{0x80'0000'0000}, 0x80'0000'0000}};
+  ASSERT_TRUE(host.add(bus, function, 1, true));
+  Vcpu vcpu;
+  for (const std::uint16_t at : std::initializer_list<std::uint16_t>{0x44, 0x48, 0x4c, 0x104})
+    EXPECT_EQ(host.write(vcpu, {EcamAddress{Rid{0, 1, 0}, at}.words[0], 4}, 0x89abcdec), MmioResult::done);
+  EXPECT_EQ(card.get(0x44, 4), 0x89abcdecU);
+  EXPECT_EQ(card.get(0x4c, 4), 0U);
+  EXPECT_EQ(card.get(0x104, 4), 0U);
+  std::uint64_t value = 1;
+  EXPECT_EQ(host.read(vcpu, {EcamAddress{Rid{0, 1, 0}, 0x48}.words[0], 4}, value), MmioResult::done);
+  EXPECT_EQ(value, 0U);
+}
+
+TEST_F(VirtualHostTest, OffersOnlyTheExpressCapabilityAsAnIntegratedEndpoint) {
+  EXPECT_EQ(rd(1, kCapabilities, 1), 0x80u);
+  EXPECT_EQ(rd(1, 0x80, 4), 0x00920010u);
+  EXPECT_EQ(rd(1, 0x84, 4), 0x00008000u) << "no FLR";
+  EXPECT_EQ(rd(1, 0x40, 4), 0u);
+  EXPECT_EQ(rd(1, 0x60, 4), 0u);
+  EXPECT_EQ(rd(1, 0x100, 4), 0u);
+  wr(1, 0x64, 4, 3);  // D3
+  EXPECT_EQ(disk.get(0x64, 4), 0u);
+  wr(1, 0x40, 4, 0x80000000);
+  EXPECT_EQ(disk.get(0x40, 4), 0x00018011u);
+}
+
+TEST_F(VirtualHostTest, DeviceControlIsFiltered) {
+  wr(1, 0x88, 2, 0xffff);
+  EXPECT_EQ(disk.get(0x88, 2), 0x701fu);
+}
+
+TEST_F(VirtualHostTest, ABarIsSizedAssignedAndMapped) {
+  const std::uint64_t firmware = rd(1, kBar0, 4);
+  EXPECT_EQ(firmware & 0xf, 0x4u);
+  wr(1, kBar0, 4, 0xffffffff);
+  wr(1, kBar0 + 4, 4, 0xffffffff);
+  EXPECT_EQ(rd(1, kBar0, 4), 0xffffc004u);
+  EXPECT_EQ(rd(1, kBar0 + 4, 4), 0xffffffffu);
+  EXPECT_TRUE(bars.mapped.empty());
+  wr(1, kBar0, 4, 0x20000000);
+  wr(1, kBar0 + 4, 4, 0);
+  wr(1, kCommand, 2, 0x6);
+  ASSERT_TRUE(bars.mapped.contains(0x20000000));
+  EXPECT_EQ(bars.mapped[0x20000000].first, PA{0x10100000});
+  EXPECT_EQ(disk.get(kCommand, 2), 0x6u);
+  wr(1, kBar0, 4, 0x20004000);  // moved while decoding
+  EXPECT_FALSE(bars.mapped.contains(0x20000000));
+  EXPECT_TRUE(bars.mapped.contains(0x20004000));
+  wr(1, kCommand, 2, 0);
+  EXPECT_TRUE(bars.mapped.empty());
+}
+
+TEST_F(VirtualHostTest, ABarOverMemoryIsNotMapped) {
+  wr(1, kCommand, 1, 2);
+  wr(1, kBar0, 4, 0x40000000);
+  EXPECT_TRUE(bars.mapped.empty());
+  wr(1, kBar0, 4, 0x08000000);
+  EXPECT_TRUE(bars.mapped.empty());
+}
+
+TEST_F(VirtualHostTest, TwoBarsAtOneAddressDoNotBothAppear) {
+  Function other = function;
+  other.bars[0].base = PA{0x10200000};
+  ASSERT_TRUE(host.add(bus, other, 2, false));
+  wr(1, kCommand, 2, 2);
+  wr(2, kBar0, 4, rd(1, kBar0, 4));
+  wr(2, kCommand, 2, 2);
+  ASSERT_EQ(bars.mapped.size(), 1u);
+  EXPECT_EQ(bars.mapped.begin()->second.first, PA{0x10100000});
+  host.release();
+  EXPECT_TRUE(bars.mapped.empty());
+  EXPECT_EQ(disk.get(kCommand, 2), 0x400u);
+}
+
+TEST_F(VirtualHostTest, AFunctionWithoutItsLineHasNoPin) {
+  EXPECT_EQ(rd(1, kInterruptPin, 1), 1u);
+  Function other = function;
+  ASSERT_TRUE(host.add(bus, other, 3, false));
+  EXPECT_EQ(rd(3, kInterruptPin, 1), 0u);
+  wr(3, kCommand, 2, 0x4);
+  EXPECT_EQ(disk.get(kCommand, 2) & 0x400, 0x400u) << "INTx Disable is forced";
+  EXPECT_EQ(rd(3, kCommand, 2), 0x4u);
+}
+
+TEST_F(VirtualHostTest, IoSpaceIsNeverEnabled) {
+  wr(1, kCommand, 2, 0xffff);
+  EXPECT_EQ(disk.get(kCommand, 2) & 1, 0u);
+  EXPECT_EQ(rd(1, kCommand, 2), 0x546u);
+}
+
+// Garbage everywhere: nothing outside of the function's own settable fields changes, and nothing outside of windows is mapped.
+TEST_F(VirtualHostTest, GarbageIsHarmless) {
+  std::mt19937_64 random{1};
+  disk.writable.fill(0xff);
+  const FakeFunction before = disk;
+  for (unsigned i = 0; i < 200'000; ++i) {
+    const unsigned size = 1u << (random() % 4);
+    const std::uint64_t offset =
+        (random() % 4 == 0 ? random() & 0xffffff : 0x8000 + (random() & 0xfff)) & ~(size - 1ull);
+    if (random() % 2 == 0) {
+      ASSERT_EQ(host.write(vcpu, {offset, size}, random()), MmioResult::done);
+    } else {
+      std::uint64_t v = 0;
+      ASSERT_EQ(host.read(vcpu, {offset, size}, v), MmioResult::done);
+    }
+    for (const auto& [at, what] : bars.mapped)
+      ASSERT_TRUE((at >= 0x10000000 && at + what.second <= 0x3eff0000) || at >= 0x80'0000'0000);
+  }
+  for (unsigned at = 0; at < kConfigEnd; at += 4) {
+    if (at == kCommand || at == 0x88) continue;
+    EXPECT_EQ(disk.get(static_cast<std::uint16_t>(at), 4), before.get(static_cast<std::uint16_t>(at), 4)) << at;
+  }
+}
+
+}  // namespace
+}  // namespace weir::pci
