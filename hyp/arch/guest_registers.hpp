@@ -1,0 +1,30 @@
+// The registers of a vCPU that Weir's own code uses, saved at each exit. All else (EL1 and EL0 system registers,
+// FP/SIMD/SVE/SME) stays in the hardware: a vCPU never moves.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace weir {
+
+// hyp/arch/vectors.S knows this layout.
+struct GuestRegisters {
+  std::uint64_t x[31]{};
+  std::uint64_t pc{};
+  std::uint64_t pstate{};  // SPSR_EL2's format
+};
+static_assert(offsetof(GuestRegisters, pc) == 248 && offsetof(GuestRegisters, pstate) == 256);
+
+// Why the guest stopped running: which vector of the lower-EL group was taken.
+enum class ExitKind : std::uint32_t {
+  synchronous = 0,  // ESR_EL2 says why
+  irq = 1,
+  fiq = 2,
+  serror = 3,
+};
+
+// Runs the guest until it traps or is interrupted. Loads x0-x30, PC and PSTATE from `registers`, saves them there at the
+// exit. Interrupts are masked at EL2 before and after. ESR_EL2, FAR_EL2 and HPFAR_EL2 are as the exit left them.
+extern "C" ExitKind enter_guest(GuestRegisters* registers);
+
+}  // namespace weir

@@ -1,0 +1,80 @@
+// The first translation tables, made with the MMU off at the address the image was loaded to. Nothing here may use an
+// address that is stored in memory (a vtable, a table of pointers), TLS, or an access that is not naturally aligned.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hyp/arch/cache.hpp"
+#include "hyp/arch/sysreg.hpp"
+#include "hyp/boot/early_tables.hpp"
+#include "hyp/boot/image.hpp"
+#include "hyp/mem/translation.hpp"
+
+extern "C" {
+constinit weir::el2::MmuRegisters mmu_registers{};
+}
+
+namespace weir::el2 {
+
+constinit EarlyTables early_tables{};
+
+namespace {
+
+struct PhysicalSource {  // VA = PA
+  Table* allocate() { return early_tables.used < kEarlyTables ? &early_tables.table[early_tables.used++] : nullptr; }
+  Table* pointer(PA pa) { return reinterpret_cast<Table*>(pa.value); }  // NOLINT
+  PA address(const Table* table) { return PA{reinterpret_cast<std::uint64_t>(table)}; }
+};
+
+struct IdAa64Mmfr0 : Record<IdAa64Mmfr0, 64> {
+  using PARange = Field<"PARange", 3, 0, std::uint8_t>;
+  using Layout = weir::Layout<64, PARange, Ignored<63, 4>>;
+};
+
+constexpr std::uint8_t kPaRange48 = 5;
+
+}  // namespace
+
+// `base` is where the image lies. Returns the registers to load; parks (in the exception vectors) never: the pool is sized
+// for what is mapped here, as the linker script asserts.
+extern "C" const MmuRegisters* early_build_tables(const std::byte* base) {
+  PhysicalSource source;
+  Table* root = source.allocate();
+  const auto part = [&](const std::byte* start, const std::byte* end, Access access) {
+    const auto offset = static_cast<std::uint64_t>(start - base);
+    (void)map(root, source, kLinkBase + offset, PA{reinterpret_cast<std::uint64_t>(start)},
+              static_cast<std::uint64_t>(end - start), access, Memory::normal);
+  };
+  part(__text_start, __text_end, Access::read_execute);
+  part(__rodata_start, __rodata_end, Access::read_only);
+  part(__data_start, __bss_end, Access::read_write);
+  part(__boot_stack_bottom, __boot_stack_top, Access::read_write);
+  // head.S's page, for the switch itself.
+  const auto head = reinterpret_cast<std::uint64_t>(base);
+  (void)map(root, source, head, PA{head}, kPage4K, Access::read_execute, Memory::normal);
+
+  const std::uint8_t range = READ_SYSREG_AS(IdAa64Mmfr0, id_aa64mmfr0_el1).get<IdAa64Mmfr0::PARange>();
+  MmuRegisters& r = mmu_registers;
+  const bool tags = has_allocation_tags();
+  r.mair = tags ? kMairTagged : kMair;
+  r.tcr = TcrEl2{}
+              .set<TcrEl2::T0SZ>(64 - 48)
+              .set<TcrEl2::IRGN0>(WalkCacheability::write_back_write_allocate)
+              .set<TcrEl2::ORGN0>(WalkCacheability::write_back_write_allocate)
+              .set<TcrEl2::SH0>(vmsa::Shareability::inner)
+              .set<TcrEl2::TG0>(Granule0::k4)
+              .set<TcrEl2::PS>(range < kPaRange48 ? range : kPaRange48)
+              .set<TcrEl2::Res1_23>(true)
+              .set<TcrEl2::Res1_31>(true);
+  r.ttbr0 = source.address(root).value;
+  r.sctlr = SctlrEl2::reset()
+                .set<SctlrEl2::M>(true)
+                .set<SctlrEl2::C>(true)
+                .set<SctlrEl2::I>(true)
+                .set<SctlrEl2::SA>(true)
+                .set<SctlrEl2::WXN>(true)
+                .set<SctlrEl2::ATA>(tags);
+  return &r;
+}
+
+}  // namespace weir::el2

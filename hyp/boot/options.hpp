@@ -1,0 +1,16 @@
+// The few words that Weir takes from its own command line (/chosen/bootargs), for what must be known before, or without,
+// a boot manifest:
+//   weir.exit=semihosting|psci   how to stop, as the manifest's `exit` says it later
+//   weir.selftest=NAME           hyp/boot/selftest.hpp
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string_view>
+
+namespace weir {
+
+// The value of `name`, or an empty view. The view is into the blob.
+[[nodiscard]] std::string_view boot_option(std::span<const std::byte> dtb, std::string_view name);
+
+}  // namespace weir

@@ -1,0 +1,65 @@
+// Which physical pages are free. Portable; does not touch pages in use. A free range is described by a node in its own
+// first page, so the allocator needs no memory of its own: what it manages must be mapped one to one.
+#pragma once
+
+#include <boost/intrusive/set.hpp>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "guest-abi/types.hpp"
+
+namespace weir {
+
+class PageAllocator {
+ public:
+  PageAllocator() = default;
+  PageAllocator(const PageAllocator&) = delete;
+  PageAllocator& operator=(const PageAllocator&) = delete;
+
+  // Makes [at, at + bytes) free; page-aligned, `bytes` not 0, not overlapping what is free. Joins its neighbours.
+  void add(PA at, std::uint64_t bytes);
+
+  // Takes `bytes` (page-aligned, not 0) at a multiple of `alignment` (a power of two) from the smallest range that has
+  // them. The content is whatever it was.
+  [[nodiscard]] std::optional<PA> take(std::uint64_t bytes, std::uint64_t alignment);
+
+  // True if the whole of [at, at + bytes) is in use, as far as the allocator can know: that none of it is free.
+  [[nodiscard]] bool in_use(PA at, std::uint64_t bytes) const;
+
+  [[nodiscard]] std::uint64_t free_bytes() const { return free_bytes_; }
+
+ private:
+  using ByAddressHook = boost::intrusive::set_member_hook<boost::intrusive::link_mode<boost::intrusive::normal_link>,
+                                                          boost::intrusive::optimize_size<true>>;
+
+  struct Range {
+    std::uint64_t bytes{};
+    ByAddressHook by_address;
+    ByAddressHook by_size;
+
+    [[nodiscard]] std::uint64_t base() const { return reinterpret_cast<std::uint64_t>(this); }
+    [[nodiscard]] std::uint64_t end() const { return base() + bytes; }
+  };
+  struct BaseOf {
+    using type = std::uint64_t;
+    type operator()(const Range& r) const { return r.base(); }
+  };
+  struct BytesOf {
+    using type = std::uint64_t;
+    type operator()(const Range& r) const { return r.bytes; }
+  };
+
+  void insert(std::uint64_t base, std::uint64_t bytes);
+  void remove(Range& range);
+
+  boost::intrusive::set<Range, boost::intrusive::member_hook<Range, ByAddressHook, &Range::by_address>,
+                        boost::intrusive::key_of_value<BaseOf>>
+      by_address_;
+  boost::intrusive::multiset<Range, boost::intrusive::member_hook<Range, ByAddressHook, &Range::by_size>,
+                             boost::intrusive::key_of_value<BytesOf>>
+      by_size_;
+  std::uint64_t free_bytes_{};
+};
+
+}  // namespace weir

@@ -1,0 +1,48 @@
+// Physical memory at EL2. RAM is mapped one to one, cacheable; devices one to one, Device-nGnRE, as they are asked for.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <span>
+
+#include "guest-abi/types.hpp"
+#include "hyp/mem/memory_range.hpp"
+
+namespace weir {
+
+enum class MemoryError : std::uint8_t {
+  out_of_memory,
+  bad_argument,  // size 0, alignment not a power of two, range not page aligned
+  conflict,      // a device window overlaps RAM
+};
+[[nodiscard]] const char* to_string(MemoryError error);
+
+// Maps all of `ram` (what must stay unmapped has been left out of it) and makes everything outside of `reserved` and of
+// Weir's own image available. Boot pCPU only, once. Panics if there is not even enough for Weir itself.
+void memory_init(std::span<const MemoryRange> ram, std::span<const MemoryRange> reserved);
+
+// Makes the heap of operator new: a fixed 32 MiB and 4 MiB for each of `pcpus`. After memory_init.
+void heap_init(unsigned pcpus);
+
+// Physically contiguous memory: zeroed, cleaned and invalidated to the point of coherency. `bytes` is rounded up to
+// 4 KiB; `alignment` is a power of two, at least 4 KiB.
+[[nodiscard]] std::expected<PA, MemoryError> allocate_pages(std::size_t bytes, std::size_t alignment = kPage4K);
+// Gives back what allocate_pages gave, or any page-aligned part of it.
+void free_pages(PA at, std::size_t bytes);
+// Returns a reserved range whose content is not needed any more (an initrd) to the allocator.
+void donate_pages(PA at, std::size_t bytes);
+[[nodiscard]] std::uint64_t free_bytes();
+
+// The EL2 pointer to RAM or to a mapped device, and back. `physical` knows the image's own addresses too.
+[[nodiscard]] inline void* direct(PA at) { return reinterpret_cast<void*>(at.value); }  // NOLINT: VA = PA
+[[nodiscard]] PA physical(const void* at);
+
+// One zeroed page that EL2 maps as Device-nGnRE only, for registers that a guest polls; direct(PA) is its pointer.
+[[nodiscard]] std::expected<PA, MemoryError> allocate_device_page();
+void free_device_page(PA at);
+
+// Maps a device's registers; widened to whole pages. Mapping the same window again is fine.
+[[nodiscard]] std::expected<void*, MemoryError> map_device(PA at, std::size_t bytes);
+
+}  // namespace weir

@@ -1,0 +1,113 @@
+#include "hyp/mem/page_allocator.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <vector>
+
+namespace weir {
+namespace {
+
+struct Free {
+  void operator()(void* at) const { std::free(at); }
+};
+
+// Host memory stands in for RAM: addresses are what the allocator is told that they are.
+class PageAllocatorTest : public testing::Test {
+ protected:
+  static constexpr std::uint64_t kBytes = 16_MiB;
+  std::unique_ptr<void, Free> ram{std::aligned_alloc(4_MiB, kBytes)};
+  PA base{reinterpret_cast<std::uint64_t>(ram.get())};
+  PageAllocator pages;
+};
+
+TEST_F(PageAllocatorTest, TakesAlignedAndGivesBack) {
+  pages.add(base, kBytes);
+  EXPECT_EQ(pages.free_bytes(), kBytes);
+  const auto page = pages.take(kPage4K, kPage4K);
+  const auto block = pages.take(4_MiB, 4_MiB);
+  ASSERT_TRUE(page && block);
+  EXPECT_TRUE(block->aligned(4_MiB));
+  EXPECT_TRUE(pages.in_use(*block, 4_MiB));
+  EXPECT_EQ(pages.free_bytes(), kBytes - 4_MiB - kPage4K);
+  pages.add(*page, kPage4K);
+  pages.add(*block, 4_MiB);
+  EXPECT_EQ(pages.take(kBytes, kPage4K), base);  // one range again
+}
+
+TEST_F(PageAllocatorTest, RefusesWhatDoesNotFit) {
+  EXPECT_FALSE(pages.take(kPage4K, kPage4K));
+  pages.add(base + kPage4K, 4_MiB);
+  EXPECT_FALSE(pages.take(4_MiB + kPage4K, kPage4K));
+  EXPECT_FALSE(pages.take(4_MiB, 4_MiB));  // there, but not aligned
+  EXPECT_TRUE(pages.take(4_MiB, kPage4K));
+  EXPECT_FALSE(pages.take(kPage4K, kPage4K));
+}
+
+TEST_F(PageAllocatorTest, PrefersTheSmallestRange) {
+  pages.add(base, 8_MiB);
+  pages.add(base + 9_MiB, 2 * kPage4K);
+  EXPECT_EQ(pages.take(kPage4K, kPage4K), base + 9_MiB);
+  EXPECT_EQ(pages.take(8_MiB, kPage4K), base);
+}
+
+TEST_F(PageAllocatorTest, KnowsWhatIsFree) {
+  pages.add(base + 4_MiB, 4_MiB);
+  EXPECT_TRUE(pages.in_use(base, 4_MiB));
+  EXPECT_FALSE(pages.in_use(base, 4_MiB + kPage4K));
+  EXPECT_FALSE(pages.in_use(base + 5_MiB, kPage4K));
+  EXPECT_FALSE(pages.in_use(base + 7_MiB, 4_MiB));
+  EXPECT_TRUE(pages.in_use(base + 8_MiB, 4_MiB));
+}
+
+TEST_F(PageAllocatorTest, ReturnsPartsInAnyOrder) {
+  pages.add(base, kBytes);
+  const auto all = pages.take(kBytes, kPage4K);
+  ASSERT_TRUE(all);
+  for (std::uint64_t i = 0; i < kBytes / kPage4K; i += 2) pages.add(base + i * kPage4K, kPage4K);
+  for (std::uint64_t i = 1; i < kBytes / kPage4K; i += 2) pages.add(base + i * kPage4K, kPage4K);
+  EXPECT_EQ(pages.free_bytes(), kBytes);
+  EXPECT_EQ(pages.take(kBytes, kPage4K), base);
+}
+
+TEST_F(PageAllocatorTest, RandomUseNeverOverlapsAndLosesNothing) {
+  struct Taken {
+    PA at;
+    std::uint64_t bytes;
+  };
+  std::mt19937 random{2};
+  std::vector<Taken> taken;
+  std::vector<bool> used(kBytes / kPage4K);
+  pages.add(base, kBytes);
+  const auto mark = [&](const Taken& t, bool value) {
+    for (std::uint64_t i = 0; i < t.bytes / kPage4K; ++i) {
+      const auto page = static_cast<std::size_t>((t.at - base) / kPage4K + i);
+      ASSERT_NE(used[page], value);
+      used[page] = value;
+    }
+  };
+  for (int step = 0; step < 20'000; ++step) {
+    if (taken.empty() || random() % 2 == 0) {
+      const std::uint64_t bytes = (1 + random() % 64) * kPage4K;
+      const std::uint64_t alignment = kPage4K << (random() % 8);
+      if (const auto at = pages.take(bytes, alignment)) {
+        EXPECT_TRUE(at->aligned(alignment));
+        taken.push_back({*at, bytes});
+        mark(taken.back(), true);
+      }
+    } else {
+      const auto i = static_cast<std::ptrdiff_t>(random() % taken.size());
+      mark(taken[static_cast<std::size_t>(i)], false);
+      pages.add(taken[static_cast<std::size_t>(i)].at, taken[static_cast<std::size_t>(i)].bytes);
+      taken.erase(taken.begin() + i);
+    }
+  }
+  for (const Taken& t : taken) pages.add(t.at, t.bytes);
+  EXPECT_EQ(pages.free_bytes(), kBytes);
+  EXPECT_EQ(pages.take(kBytes, kPage4K), base);
+}
+
+}  // namespace
+}  // namespace weir
