@@ -1,0 +1,57 @@
+#include "hyp/cpu/guest_address.hpp"
+
+#include <array>
+#include <bit>
+#include <cstddef>
+
+#include "hyp/arch/barriers.hpp"
+#include "hyp/arch/sysreg.hpp"
+#include "hyp/cpu/pstate.hpp"
+#include "hyp/vm/vm.hpp"
+
+namespace weir {
+namespace {
+
+struct ParEl1 : Record<ParEl1, 64> {
+  using F = Field<"F", 0, 0, bool>;
+  using Frame = AddressField<"PA", 51, 12, std::uint64_t>;
+  using Layout = weir::Layout<64, F, Ignored<11, 1>, Frame, Ignored<63, 52>>;
+};
+
+// Asks the stage 1 that is in force for EL1 and EL0.
+ParEl1 address_translate(std::uint64_t va, bool as_el0) {
+  if (as_el0) {
+    asm volatile("at s1e0r, %0" ::"r"(va) : "memory");
+  } else {
+    asm volatile("at s1e1r, %0" ::"r"(va) : "memory");
+  }
+  isb();
+  return READ_SYSREG_AS(ParEl1, par_el1);
+}
+
+}  // namespace
+
+std::optional<IPA> translate(const Vcpu& vcpu, std::uint64_t va) {
+  Pstate pstate;
+  pstate.words[0] = vcpu.registers.pstate;
+  const bool el0 = pstate.get<Pstate::NRW>() || pstate.get<Pstate::EL>() == 0;
+  const std::uint64_t saved = READ_SYSREG(par_el1);
+  // EL1 may read what EL0 may only execute; S1E1R does not look at PSTATE.PAN.
+  ParEl1 par = address_translate(va, false);
+  if (par.get<ParEl1::F>() && el0) par = address_translate(va, true);
+  WRITE_SYSREG(par_el1, saved);
+  if (par.get<ParEl1::F>()) return std::nullopt;
+  return IPA{par.get<ParEl1::Frame>() + va % kPage4K};
+}
+
+std::optional<std::uint32_t> fetch_instruction(const Vcpu& vcpu) {
+  Pstate pstate;
+  pstate.words[0] = vcpu.registers.pstate;
+  if (pstate.get<Pstate::NRW>() || vcpu.registers.pc % 4 != 0) return std::nullopt;
+  const auto at = translate(vcpu, vcpu.registers.pc);
+  std::array<std::byte, 4> bytes{};
+  if (!at || !vcpu.vm().memory().read(*at, bytes)) return std::nullopt;
+  return std::bit_cast<std::uint32_t>(bytes);  // instructions are little-endian, and so is EL2
+}
+
+}  // namespace weir

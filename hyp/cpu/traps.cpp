@@ -1,0 +1,264 @@
+#include "hyp/cpu/traps.hpp"
+
+#include <cstdio>
+
+#include "hyp/arch/barriers.hpp"
+#include "hyp/arch/el2_registers.hpp"
+#include "hyp/arch/sysreg.hpp"
+#include "hyp/cpu/el2_controls.hpp"
+#include "hyp/cpu/features.hpp"
+#include "hyp/cpu/guest_address.hpp"
+#include "hyp/cpu/id_registers.hpp"
+#include "hyp/cpu/inject.hpp"
+#include "hyp/cpu/mmio_emulate.hpp"
+#include "hyp/cpu/psci.hpp"
+#include "hyp/cpu/pstate.hpp"
+#include "hyp/gic/gic.hpp"
+#include "hyp/gic/vgic_hardware.hpp"
+#include "hyp/log/log.hpp"
+#include "hyp/panic/disassemble.hpp"
+#include "hyp/vm/vm.hpp"
+
+namespace weir {
+namespace {
+
+using ull = unsigned long long;
+
+struct HpfarEl2 : Record<HpfarEl2, 64> {
+  using FIPA = Field<"FIPA", 43, 4, std::uint64_t>;  // IPA[51:12]
+  using Layout = weir::Layout<64, Ignored<3, 0>, FIPA, Ignored<63, 44>>;
+};
+
+// The ISS of a trapped MSR, MRS or system instruction.
+struct SysregIss : Record<SysregIss, 32> {
+  using Read = Field<"Direction", 0, 0, bool>;
+  using CRm = Field<"CRm", 4, 1, std::uint8_t>;
+  using Rt = Field<"Rt", 9, 5, std::uint8_t>;
+  using CRn = Field<"CRn", 13, 10, std::uint8_t>;
+  using Op1 = Field<"Op1", 16, 14, std::uint8_t>;
+  using Op2 = Field<"Op2", 19, 17, std::uint8_t>;
+  using Op0 = Field<"Op0", 21, 20, std::uint8_t>;
+  using Layout = weir::Layout<32, Read, CRm, Rt, CRn, Op1, Op2, Op0, Res0<31, 22>>;
+};
+
+constexpr unsigned kInstructionBytes = 4;
+
+// FSC of a fault: the class is in [5:2], the level of the walk in [1:0].
+constexpr std::uint8_t kFaultClass = 0x3c, kFaultLevel = 0x03;
+constexpr std::uint8_t kPermission = 0x0c;
+constexpr std::uint8_t kAccessFlag = 0x08;  // address size and translation are below
+constexpr std::uint8_t kAddressSizeLevelM1 = 0x29, kTranslationLevelM1 = 0x2b;
+
+// A flood is one guest's doing: after the first reports only each doubling is one.
+bool worth_a_line(std::uint64_t n) { return n <= 32 || (n & (n - 1)) == 0; }
+
+void report(Vcpu& vcpu, EsrEl2 esr, const char* details) {
+  vcpu.exits.count(ExitCause::unhandled);
+  if (!worth_a_line(vcpu.exits.get(ExitCause::unhandled))) return;
+  char text[96] = "(instruction not readable)";
+  if (const auto instruction = fetch_instruction(vcpu)) disassemble(*instruction, vcpu.registers.pc, text);
+  const std::string_view name = vcpu.vm().name();
+  log("unhandled trap: VM '%.*s', vCPU %u: %s (ESR %#llx)%s, PC %#llx: %s", static_cast<int>(name.size()), name.data(),
+      vcpu.index(), to_string(esr.get<EsrEl2::EC>()), static_cast<ull>(esr.words[0]), details,
+      static_cast<ull>(vcpu.registers.pc), text);
+}
+
+void undefined(Vcpu& vcpu, EsrEl2 esr, const char* details) {
+  report(vcpu, esr, details);
+  inject_undefined(vcpu, esr.get<EsrEl2::IL>());
+}
+
+// `why`: what Weir has to add to the syndrome, or nullptr.
+void abort_guest(Vcpu& vcpu, EsrEl2 esr, IPA ipa, const ExternalAbort& abort, const char* why = nullptr) {
+  AbortIss iss;
+  iss.words[0] = esr.get<EsrEl2::ISS>();
+  char details[220];
+  std::snprintf(details, sizeof details, ", %s%s, %s, IPA %#llx, VA %#llx%s%s",
+                fault_status_to_string(iss.get<AbortIss::FSC>()),
+                iss.get<AbortIss::S1PTW>() ? " on a stage-1 walk" : "",
+                abort.instruction ? "fetch" : (abort.write ? "write" : "read"), static_cast<ull>(ipa.value),
+                static_cast<ull>(abort.far), why != nullptr ? ", " : "", why != nullptr ? why : "");
+  report(vcpu, esr, details);
+  inject_external_abort(vcpu, abort);
+}
+
+// A stage-2 fault that says at which level the walk ended, of the access itself, other than a permission fault.
+bool is_walk_fault(std::uint8_t fsc) {
+  return (fsc & kFaultClass) <= kAccessFlag || fsc == kAddressSizeLevelM1 || fsc == kTranslationLevelM1;
+}
+
+// The faulting IPA. For faults of the access itself HPFAR_EL2 is valid only if the walk faulted (Arm ARM J1.1, IPAValid()),
+// not for permission and alignment faults: then the guest's stage 1 is asked again. No value: it has changed since;
+// executing the instruction again settles it.
+std::optional<IPA> fault_ipa(const Vcpu& vcpu, AbortIss iss, std::uint64_t far) {
+  if (!iss.get<AbortIss::S1PTW>() && !is_walk_fault(iss.get<AbortIss::FSC>())) return translate(vcpu, far);
+  const HpfarEl2 hpfar = READ_SYSREG_AS(HpfarEl2, hpfar_el2);
+  return IPA{hpfar.get<HpfarEl2::FIPA>() * kPage4K + far % kPage4K};
+}
+
+std::uint64_t low_bytes(std::uint64_t value, unsigned bytes) {
+  return bytes >= 8 ? value : value & bit_mask(bytes * 8 - 1, 0);
+}
+
+// An access that the syndrome describes.
+MmioResult described_access(Vcpu& vcpu, AbortIss iss, IPA ipa) {
+  const unsigned size = 1U << iss.get<AbortIss::SAS>();
+  const unsigned reg = iss.get<AbortIss::SRT>();
+  const MmioBus::Found found = vcpu.vm().bus().find(ipa, size);
+  if (found.device == nullptr || !ipa.aligned(size)) return MmioResult::abort;
+  const MmioAccess access{found.offset, size};
+  if (iss.get<AbortIss::WNR>()) {
+    if (iss.get<AbortIss::AR>()) dmb_ish();
+    return found.device->write(vcpu, access, low_bytes(vcpu.reg(reg), size));
+  }
+  std::uint64_t value = 0;
+  const MmioResult result = found.device->read(vcpu, access, value);
+  if (result != MmioResult::done) return result;
+  if (iss.get<AbortIss::AR>()) dmb_ish();
+  value = low_bytes(value, size);
+  if (iss.get<AbortIss::SSE>() && size < 8 && (value >> (size * 8 - 1)) != 0) value |= ~bit_mask(size * 8 - 1, 0);
+  vcpu.set_reg(reg, low_bytes(value, iss.get<AbortIss::SF>() ? 8 : 4));
+  return MmioResult::done;
+}
+
+// Any other, by the instruction itself. One that cannot be read any more, though the CPU just executed it, has been
+// unmapped by another vCPU: executing it again gives the guest its own fault.
+MmioResult decoded_access(Vcpu& vcpu, AbortIss iss, IPA ipa, std::uint64_t far, const char*& why) {
+  const auto instruction = fetch_instruction(vcpu);
+  if (!instruction) return MmioResult::again;
+  vcpu.exits.count(ExitCause::mmio_decoded);
+  dmb_ish();
+  const auto result = emulate_mmio(vcpu, *instruction, {.far = far, .ipa = ipa, .write = iss.get<AbortIss::WNR>()});
+  dmb_ish();
+  if (!result) why = to_string(result.error());
+  return result.value_or(MmioResult::abort);
+}
+
+void skip_instruction(Vcpu& vcpu) {
+  vcpu.registers.pc += kInstructionBytes;
+  vcpu.registers.pstate = Pstate::after_instruction(vcpu.registers.pstate);
+}
+
+void handle_abort(Vcpu& vcpu, EsrEl2 esr, bool instruction) {
+  AbortIss iss;
+  iss.words[0] = esr.get<EsrEl2::ISS>();
+  const std::uint64_t far = READ_SYSREG(far_el2);
+  const auto ipa = fault_ipa(vcpu, iss, far);
+  if (!ipa) return;
+  ExternalAbort abort{.far = far,
+                      .instruction = instruction,
+                      .write = iss.get<AbortIss::WNR>(),
+                      .cache_maintenance = iss.get<AbortIss::CM>()};
+  if (iss.get<AbortIss::S1PTW>()) abort.walk_level = iss.get<AbortIss::FSC>() & kFaultLevel;
+  if (instruction || iss.get<AbortIss::S1PTW>()) return abort_guest(vcpu, esr, *ipa, abort);
+  if (iss.get<AbortIss::CM>()) {  // what is emulated has no cache
+    skip_instruction(vcpu);
+    return;
+  }
+  // An alignment fault on what stage 2 makes Device, an exclusive or atomic access there, and the like: not emulated.
+  const std::uint8_t fsc = iss.get<AbortIss::FSC>();
+  if (!is_walk_fault(fsc) && (fsc & kFaultClass) != kPermission) return abort_guest(vcpu, esr, *ipa, abort);
+  Pstate pstate;
+  pstate.words[0] = vcpu.registers.pstate;
+  if (pstate.get<Pstate::NRW>()) return abort_guest(vcpu, esr, *ipa, abort);  // A32 has no business with devices
+  vcpu.exits.count(ExitCause::mmio);
+  const char* why = nullptr;
+  switch (iss.get<AbortIss::ISV>() ? described_access(vcpu, iss, *ipa) : decoded_access(vcpu, iss, *ipa, far, why)) {
+    case MmioResult::done: skip_instruction(vcpu); return;
+    case MmioResult::again: gic_dispatch(); return;
+    case MmioResult::abort: return abort_guest(vcpu, esr, *ipa, abort, why);
+  }
+}
+
+bool is_id_register(SysregIss iss) {
+  return iss.get<SysregIss::Op0>() == 3 && iss.get<SysregIss::Op1>() == 0 && iss.get<SysregIss::CRn>() == 0 &&
+         iss.get<SysregIss::CRm>() >= 1 && iss.get<SysregIss::CRm>() <= 7 && iss.get<SysregIss::Read>();
+}
+
+constexpr std::uint16_t kActlr = gic::sysreg_encoding(3, 0, 1, 0, 1);
+
+// False: UNDEFINED.
+bool emulate_sysreg(Vcpu& vcpu, SysregIss iss) {
+  const bool read = iss.get<SysregIss::Read>();
+  const unsigned rt = iss.get<SysregIss::Rt>();
+  if (is_id_register(iss)) {
+    vcpu.exits.count(ExitCause::id_register);
+    const IdRegister reg{iss.get<SysregIss::CRm>(), iss.get<SysregIss::Op2>()};
+    vcpu.set_reg(rt, sanitised_id(reg, hardware_id(reg)));
+    return true;
+  }
+  const std::uint16_t encoding =
+      gic::sysreg_encoding(iss.get<SysregIss::Op0>(), iss.get<SysregIss::Op1>(), iss.get<SysregIss::CRn>(),
+                           iss.get<SysregIss::CRm>(), iss.get<SysregIss::Op2>());
+  if (encoding == kActlr) {  // implementation defined, and none of it is the guest's: RAZ/WI
+    vcpu.exits.count(ExitCause::sysreg);
+    if (read) vcpu.set_reg(rt, 0);
+    return true;
+  }
+  const auto icc = static_cast<gic::Icc>(encoding);
+  std::uint64_t value = vcpu.reg(rt);
+  if (read ? vgic_read_sysreg(vcpu, icc, value) : vgic_write_sysreg(vcpu, icc, value)) {
+    const bool sgi = icc == gic::Icc::SGI1R_EL1 || icc == gic::Icc::ASGI1R_EL1 || icc == gic::Icc::SGI0R_EL1;
+    vcpu.exits.count(sgi ? ExitCause::sgi : ExitCause::sysreg);
+    if (read) vcpu.set_reg(rt, value);
+    return true;
+  }
+  return false;
+}
+
+void handle_sysreg(Vcpu& vcpu, EsrEl2 esr) {
+  SysregIss iss;
+  iss.words[0] = esr.get<EsrEl2::ISS>();
+  if (emulate_sysreg(vcpu, iss)) {
+    skip_instruction(vcpu);
+    return;
+  }
+  char details[64];
+  std::snprintf(details, sizeof details, ", %s S%u_%u_C%u_C%u_%u", iss.get<SysregIss::Read>() ? "read of" : "write to",
+                iss.get<SysregIss::Op0>(), iss.get<SysregIss::Op1>(), iss.get<SysregIss::CRn>(),
+                iss.get<SysregIss::CRm>(), iss.get<SysregIss::Op2>());
+  undefined(vcpu, esr, details);
+}
+
+void handle_call(Vcpu& vcpu, bool smc) {
+  // An HVC returns past itself; an SMC was trapped before it executed.
+  if (smc) skip_instruction(vcpu);
+  vcpu.exits.count(handle_smccc(vcpu) ? ExitCause::psci : ExitCause::smccc);
+}
+
+void handle_synchronous(Vcpu& vcpu) {
+  const EsrEl2 esr = READ_SYSREG_AS(EsrEl2, esr_el2);
+  switch (esr.get<EsrEl2::EC>()) {
+    case ExceptionClass::data_abort_lower: return handle_abort(vcpu, esr, false);
+    case ExceptionClass::instruction_abort_lower: return handle_abort(vcpu, esr, true);
+    case ExceptionClass::sysreg: return handle_sysreg(vcpu, esr);
+    case ExceptionClass::hvc64: return handle_call(vcpu, false);
+    case ExceptionClass::smc64: return handle_call(vcpu, true);
+    default: return undefined(vcpu, esr, "");
+  }
+}
+
+// A physical SError becomes the guest's own: it runs alone on this pCPU.
+void handle_serror(Vcpu& vcpu) {
+  EsrEl2 esr = READ_SYSREG_AS(EsrEl2, esr_el2);
+  report(vcpu, esr, ", passed on");
+  HcrEl2 hcr = READ_SYSREG_AS(HcrEl2, hcr_el2);
+  WRITE_SYSREG_RECORD(hcr_el2, hcr.set<HcrEl2::VSE>(true));
+  isb();
+}
+
+}  // namespace
+
+void handle_exit(Vcpu& vcpu, ExitKind kind) {
+  switch (kind) {
+    case ExitKind::irq:
+    case ExitKind::fiq:
+      vcpu.exits.count(ExitCause::interrupt);
+      gic_dispatch();
+      return;
+    case ExitKind::serror: return handle_serror(vcpu);
+    default: return handle_synchronous(vcpu);
+  }
+}
+
+}  // namespace weir
