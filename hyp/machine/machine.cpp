@@ -1,0 +1,132 @@
+#include "hyp/machine/machine.hpp"
+
+#include <algorithm>
+#include <memory>
+
+#include "hyp/gic/gic.hpp"
+#include "hyp/log/log.hpp"
+#include "hyp/machine/ecam.hpp"
+#include "hyp/machine/smmu_mmio.hpp"
+#include "hyp/mem/pages.hpp"
+#include "stage2/support/make.hpp"
+
+namespace weir {
+namespace {
+
+constexpr unsigned kMaxSmmus = decltype(Platform::smmus)::capacity;
+constexpr unsigned kEventsPerInterrupt = 64;  // one VM's faults do not hold up another VM's interrupts for longer
+
+struct Slot {
+  std::unique_ptr<SmmuMmio> hardware;
+  std::unique_ptr<SmmuInstance> instance;
+  bool usable = false;
+};
+constinit std::array<Slot, kMaxSmmus> smmus;
+constinit unsigned smmu_count = 0;
+constinit std::array<std::uint32_t, kMaxSmmus> event_intids{};  // 0: none
+
+// One topology for all hosts: paths carry the segment.
+constinit std::unique_ptr<pci::Topology> topology;
+constinit std::array<std::unique_ptr<Ecam>, decltype(Platform::pci_hosts)::capacity> ecams;
+constinit std::array<PciFunctionFact, pci::kMaxFunctions> facts;
+constinit void (*after_events)() = nullptr;
+
+void* map_or_panic(const MemoryRange& range, std::string_view name) {
+  const auto mapped = map_device(range.base, range.bytes);
+  if (!mapped)
+    panic("%.*s: registers at %#llx: %s", static_cast<int>(name.size()), name.data(),
+          static_cast<unsigned long long>(range.base.value), to_string(mapped.error()));
+  return *mapped;
+}
+
+void on_event_interrupt(void* context) {
+  auto& smmu = *static_cast<SmmuInstance*>(context);
+  const bool more = smmu.drain_events(kEventsPerInterrupt) == kEventsPerInterrupt;
+  // Not only when the queue is empty: what it does may be the end of a storm.
+  if (after_events != nullptr) after_events();
+  if (more) machine_more_events(smmu.index());
+}
+
+void on_error_interrupt(void* context) { static_cast<SmmuInstance*>(context)->on_global_error(); }
+
+void connect(const std::optional<Interrupt>& interrupt, void (*handler)(void*), SmmuInstance& smmu) {
+  if (!interrupt) return;
+  gic_on_spi(interrupt->intid, handler, &smmu);
+  gic_configure_spi(interrupt->intid, interrupt->trigger == Trigger::edge);
+  gic_enable_spi(interrupt->intid);
+}
+
+}  // namespace
+
+void machine_quiesce_smmus(const Platform& platform) {
+  for (const Smmu& smmu : platform.smmus) {
+    Slot& slot = smmus[smmu_count];
+    slot.hardware = make<SmmuMmio>(map_or_panic(smmu.registers, smmu.name), smmu.coherent);
+    if (slot.hardware) slot.instance = make<SmmuInstance>(smmu_count, smmu.name, *slot.hardware, smmu.coherent);
+    if (!slot.instance) panic("no memory for the SMMUs");
+    // Nothing may go on before its DMA is stopped.
+    if (!slot.instance->quiesce())
+      panic("%.*s does not acknowledge GBPA, CR0 or IRQ_CTRL within a second", static_cast<int>(smmu.name.size()),
+            smmu.name.data());
+    ++smmu_count;
+  }
+}
+
+void machine_enumerate_pci(const Platform& platform) {
+  topology = make<pci::Topology>();
+  if (!topology) panic("no memory for the PCI topology");
+  for (std::size_t i = 0; i < platform.pci_hosts.size(); ++i) {
+    const PciHost& host = platform.pci_hosts[i];
+    ecams[i] = make<Ecam>(map_or_panic(host.ecam, host.name), host);
+    if (!ecams[i]) panic("no memory for %.*s", static_cast<int>(host.name.size()), host.name.data());
+    if (const auto done = topology->enumerate(*ecams[i], host); !done)
+      panic("%.*s: %s", static_cast<int>(host.name.size()), host.name.data(), pci::to_string(done.error()));
+  }
+}
+
+void machine_start_smmus(const Platform& platform) {
+  for (unsigned i = 0; i < smmu_count; ++i) {
+    SmmuInstance& smmu = *smmus[i].instance;
+    const std::string_view name = smmu.name();
+    if (const auto ok = smmu.init(); !ok) {
+      log("%.*s is not used: %s", static_cast<int>(name.size()), name.data(), ok.error());
+      continue;
+    }
+    smmus[i].usable = true;
+    if (platform.smmus[i].event_queue) event_intids[i] = platform.smmus[i].event_queue->intid;
+    connect(platform.smmus[i].event_queue, on_event_interrupt, smmu);
+    connect(platform.smmus[i].global_error, on_error_interrupt, smmu);
+  }
+}
+
+void machine_more_events(unsigned index) {
+  if (event_intids[index] != 0) gic_set_pending(event_intids[index], 0, true);
+}
+
+void machine_after_events(void (*hook)()) { after_events = hook; }
+
+SmmuInstance* machine_smmu(unsigned index) {
+  return index < smmu_count && smmus[index].usable ? smmus[index].instance.get() : nullptr;
+}
+unsigned machine_smmu_count() { return smmu_count; }
+
+const pci::Topology& machine_pci() { return *topology; }
+
+pci::ConfigPort* machine_config(const Platform& platform, const pci::Function& function) {
+  const auto host = std::ranges::find(platform.pci_hosts, function.path.segment, &PciHost::segment);
+  return host == platform.pci_hosts.end() ? nullptr
+                                          : ecams[static_cast<std::size_t>(host - platform.pci_hosts.begin())].get();
+}
+
+std::span<const PciFunctionFact> machine_pci_facts(const Platform& platform) {
+  std::size_t n = 0;
+  for (const pci::Function& f : topology->functions()) {
+    PciFunctionFact& fact = facts[n++];
+    fact = {.path = f.path, .bridge = f.bridge, .smmu = {}, .line = {}};
+    if (f.stream) fact.smmu = platform.smmus[f.stream->smmu].name;
+    if (f.line) fact.line = f.line->intid;
+  }
+  return {facts.data(), n};
+}
+
+}  // namespace weir

@@ -1,0 +1,43 @@
+// The machine's devices that VMs share out: physical SMMUs and PCI functions.
+#pragma once
+
+#include <span>
+
+#include "hyp/manifest/manifest.hpp"
+#include "hyp/pci/topology.hpp"
+#include "hyp/platform/platform.hpp"
+#include "hyp/smmu/instance.hpp"
+
+namespace weir {
+
+// In this order, once, on the boot pCPU. Each panics, naming what is wrong, when the machine cannot be used at all.
+//
+// Makes every SMMU abort all DMA; no command is issued.
+void machine_quiesce_smmus(const Platform& platform);
+// Numbers buses, assigns addresses. Before any SMMU command: configuration caches are keyed by StreamIDs, which follow
+// from bus numbers.
+void machine_enumerate_pci(const Platform& platform);
+// Brings the SMMUs up with every stream aborting and connects their interrupts. One that cannot nest is reported with the
+// missing feature and left aborting.
+void machine_start_smmus(const Platform& platform);
+
+// `hook` runs after the events of an interrupt were delivered, on any pCPU, with no lock held: for what cannot be done
+// while they are.
+void machine_after_events(void (*hook)());
+
+// An SMMU's event queue may hold more than its reader took, for which the SMMU raises no interrupt: has the handler run
+// again.
+void machine_more_events(unsigned index);
+
+// nullptr: there is no usable SMMU of that index (into Platform::smmus).
+[[nodiscard]] SmmuInstance* machine_smmu(unsigned index);
+[[nodiscard]] unsigned machine_smmu_count();
+
+[[nodiscard]] const pci::Topology& machine_pci();
+// Configuration space of the function's host; nullptr: no host has that segment.
+[[nodiscard]] pci::ConfigPort* machine_config(const Platform& platform, const pci::Function& function);
+
+// Everything enumerated, as the manifest's check wants it. Valid for ever.
+[[nodiscard]] std::span<const PciFunctionFact> machine_pci_facts(const Platform& platform);
+
+}  // namespace weir

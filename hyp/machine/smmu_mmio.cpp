@@ -1,0 +1,49 @@
+#include "hyp/machine/smmu_mmio.hpp"
+
+#include "hyp/arch/barriers.hpp"
+#include "hyp/arch/cache.hpp"
+#include "hyp/arch/counter.hpp"
+#include "hyp/arch/mmio.hpp"
+#include "hyp/mem/pages.hpp"
+
+namespace weir {
+
+std::uint32_t SmmuMmio::read(smmu::Reg reg) { return read32(at(reg)); }
+void SmmuMmio::write(smmu::Reg reg, std::uint32_t value) {
+  dmb_sy();  // records are loaded before CONS gives their place back
+  write32(at(reg), value);
+}
+void SmmuMmio::write64(smmu::Reg reg, std::uint64_t value) { weir::write64(at(reg), value); }
+
+std::optional<PA> SmmuMmio::allocate(std::size_t bytes) {
+  const auto memory = allocate_pages(bytes, bytes);
+  return memory ? std::optional{*memory} : std::nullopt;
+}
+
+void* SmmuMmio::pointer(PA memory) { return direct(memory); }
+
+// The MMIO store that tells the SMMU of it comes after a DSB: DMB would do for a coherent one, but tables are also read
+// without being told.
+void SmmuMmio::publish(const void* memory, std::size_t bytes) {
+  if (coherent_) {
+    dsb_st();
+  } else {
+    clean_to_poc(memory, bytes);
+  }
+}
+
+void SmmuMmio::collect(const void* memory, std::size_t bytes) {
+  if (coherent_) {
+    dmb_sy();  // loads of the record after the load of the index
+  } else {
+    clean_and_invalidate_to_poc(memory, bytes);
+  }
+}
+
+std::uint64_t SmmuMmio::microseconds() {
+  const std::uint64_t now = counter();  // in two parts: the product would overflow within hours
+  return now / counter_hz() * 1'000'000 + now % counter_hz() * 1'000'000 / counter_hz();
+}
+void SmmuMmio::relax() { asm volatile("yield"); }
+
+}  // namespace weir

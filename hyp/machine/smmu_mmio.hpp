@@ -1,0 +1,30 @@
+// SmmuHardware at EL2: MMIO, pages of the page allocator, the system counter.
+#pragma once
+
+#include "hyp/smmu/hardware.hpp"
+
+namespace weir {
+
+class SmmuMmio final : public SmmuHardware {
+ public:
+  // `registers` maps pages 0 and 1. A non-coherent SMMU gets caches cleaned and invalidated for it.
+  SmmuMmio(void* registers, bool coherent) : registers_{static_cast<std::byte*>(registers)}, coherent_{coherent} {}
+
+  std::uint32_t read(smmu::Reg reg) override;
+  void write(smmu::Reg reg, std::uint32_t value) override;
+  void write64(smmu::Reg reg, std::uint64_t value) override;
+  [[nodiscard]] std::optional<PA> allocate(std::size_t bytes) override;
+  [[nodiscard]] void* pointer(PA at) override;
+  void publish(const void* at, std::size_t bytes) override;
+  void collect(const void* at, std::size_t bytes) override;
+  [[nodiscard]] std::uint64_t microseconds() override;
+  void relax() override;
+
+ private:
+  [[nodiscard]] std::byte* at(smmu::Reg reg) const { return registers_ + static_cast<std::uint32_t>(reg); }
+
+  std::byte* registers_;
+  bool coherent_;
+};
+
+}  // namespace weir

@@ -1,0 +1,127 @@
+#include "hyp/vm/cpu_view.hpp"
+
+#include "hyp/arch/barriers.hpp"
+#include "hyp/arch/sysreg.hpp"
+#include "hyp/cpu/el2_controls.hpp"
+#include "hyp/cpu/features.hpp"
+#include "hyp/cpu/id_registers.hpp"
+#include "hyp/vm/table_pages.hpp"
+
+namespace weir {
+namespace {
+
+// The operand of TLBI IPAS2E1IS (Arm ARM C5.5).
+struct TlbiIpa : Record<TlbiIpa, 64> {
+  using Frame = Field<"IPA[51:12]", 39, 0, std::uint64_t>;
+  using Layout = weir::Layout<64, Frame, Ignored<63, 40>>;
+};
+// ID_AA64MMFR0_EL1.PARange, which has the encoding of VTCR_EL2.PS.
+struct Mmfr0 : Record<Mmfr0, 64> {
+  using PARange = Field<"PARange", 3, 0, std::uint8_t>;
+  using Layout = weir::Layout<64, PARange, Ignored<63, 4>>;
+};
+
+// Past this many pages, everything of the VM goes at once.
+constexpr std::uint64_t kMaxSinglePages = 64;
+
+// Makes `vttbr` the current one for TLB maintenance (EL1 is not running); restores the other on destruction.
+class CurrentVm {
+ public:
+  explicit CurrentVm(std::uint64_t vttbr) : saved_{READ_SYSREG(vttbr_el2)} {
+    WRITE_SYSREG(vttbr_el2, vttbr);
+    isb();
+  }
+  ~CurrentVm() {
+    WRITE_SYSREG(vttbr_el2, saved_);
+    isb();
+  }
+  CurrentVm(const CurrentVm&) = delete;
+  CurrentVm& operator=(const CurrentVm&) = delete;
+
+ private:
+  std::uint64_t saved_;
+};
+
+}  // namespace
+
+std::expected<std::unique_ptr<CpuView>, stage2::Error> CpuView::create(VMID vmid) {
+  Mmfr0 mmfr0;
+  mmfr0.words[0] = hardware_id(id::kAa64Mmfr0);
+  const auto geometry = stage2::Geometry::make(kInputBits, static_cast<smmu::AddressSize>(mmfr0.get<Mmfr0::PARange>()));
+  if (!geometry) return std::unexpected{stage2::Error::out_of_range};
+  auto table = stage2::Table::create(*geometry, coherent_table_pages(), {});
+  if (!table) return std::unexpected{table.error()};
+  (*table)->set_walked(true);  // a live block is never split
+  std::unique_ptr<CpuView> view{new (std::nothrow) CpuView{vmid, std::move(*table)}};
+  if (!view) return std::unexpected{stage2::Error::out_of_memory};
+  return view;
+}
+
+std::uint64_t CpuView::vtcr() const {
+  const stage2::Geometry& g = table_->geometry();
+  return VtcrEl2{}
+      .set<VtcrEl2::T0SZ>(g.t0sz())
+      .set<VtcrEl2::SL0>(g.sl0())
+      .set<VtcrEl2::IRGN0>(1)  // walks: Write-Back, Inner Shareable
+      .set<VtcrEl2::ORGN0>(1)
+      .set<VtcrEl2::SH0>(3)
+      .set<VtcrEl2::PS>(static_cast<std::uint8_t>(g.ps()))
+      .set<VtcrEl2::Res1_31>(true)
+      .words[0];
+}
+
+std::uint64_t CpuView::vttbr() const {
+  return VttbrEl2{}.set<VttbrEl2::BADDR>(table_->root().value).set<VttbrEl2::Vmid>(vmid_.value).words[0];
+}
+
+std::expected<void, stage2::Error> CpuView::map(IPA ipa, PA pa, std::uint64_t bytes,
+                                                const stage2::Attributes& attributes) {
+  const SpinLock::Guard guard{lock_};
+  return table_->map(ipa, pa, bytes, attributes);
+}
+
+// Nobody uses the VMID any more; the next one to get it must not find entries.
+CpuView::~CpuView() {
+  const CurrentVm current{vttbr()};
+  dsb_ish();
+  asm volatile("tlbi vmalls12e1is" ::: "memory");
+  dsb_ish();
+  isb();
+}
+
+std::expected<void, stage2::Error> CpuView::unmap(IPA ipa, std::uint64_t bytes) {
+  const SpinLock::Guard guard{lock_};
+  stage2::RetiredPages retired;
+  const auto done = table_->unmap(ipa, bytes, retired);
+  if (!done) return done;
+  {
+    // Stage-2 entries first, then what was combined from them (Arm ARM D8.17.6).
+    const CurrentVm current{vttbr()};
+    dsb_ish();
+    if (bytes / kPage4K > kMaxSinglePages || !retired.empty()) {
+      asm volatile("tlbi vmalls12e1is" ::: "memory");
+    } else {
+      for (std::uint64_t at = 0; at < bytes; at += kPage4K) {
+        const std::uint64_t operand = TlbiIpa{}.set<TlbiIpa::Frame>((ipa + at).value / kPage4K).words[0];
+        asm volatile("tlbi ipas2e1is, %0" ::"r"(operand) : "memory");
+      }
+      dsb_ish();
+      asm volatile("tlbi vmalle1is" ::: "memory");
+    }
+    dsb_ish();
+    isb();
+  }
+  retired.release(coherent_table_pages());
+  return {};
+}
+
+bool CpuView::map_bar(IPA at, PA registers, std::uint64_t bytes) {
+  return map(at, registers, bytes, {.memory = stage2::Memory::device_nGnRE}).has_value();
+}
+
+void CpuView::unmap_bar(IPA at, std::uint64_t bytes) {
+  // Only what map_bar mapped comes here, in whole: no block is split, so nothing can fail.
+  static_cast<void>(unmap(at, bytes).has_value());
+}
+
+}  // namespace weir

@@ -1,0 +1,48 @@
+// What a VM's vCPUs can reach: the stage-2 table that VTTBR_EL2 points to. RAM, BARs, the read-only register pages.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <memory>
+
+#include "guest-abi/types.hpp"
+#include "hyp/pci/virtual_host.hpp"
+#include "stage2/support/spinlock.hpp"
+#include "stage2/table.hpp"
+
+namespace weir {
+
+class CpuView final : public pci::BarPort {
+ public:
+  static constexpr unsigned kInputBits = 40;  // up to the end of the 64-bit PCI window
+
+  // `vmid` is not 0. Errors: out_of_memory, out_of_range (the pCPU's physical addresses are shorter than 40 bits).
+  [[nodiscard]] static std::expected<std::unique_ptr<CpuView>, stage2::Error> create(VMID vmid);
+
+  // No pCPU runs the VM any more.
+  ~CpuView();
+  CpuView(const CpuView&) = delete;
+  CpuView& operator=(const CpuView&) = delete;
+
+  // Callable from any pCPU, while the VM runs, too. unmap() is complete (TLBs of all pCPUs) on return.
+  [[nodiscard]] std::expected<void, stage2::Error> map(IPA ipa, PA pa, std::uint64_t bytes,
+                                                       const stage2::Attributes& attributes);
+  [[nodiscard]] std::expected<void, stage2::Error> unmap(IPA ipa, std::uint64_t bytes);
+
+  [[nodiscard]] bool map_bar(IPA at, PA registers, std::uint64_t bytes) override;
+  void unmap_bar(IPA at, std::uint64_t bytes) override;
+
+  [[nodiscard]] VMID vmid() const { return vmid_; }
+  [[nodiscard]] std::uint64_t vtcr() const;
+  [[nodiscard]] std::uint64_t vttbr() const;
+  [[nodiscard]] std::size_t page_count() const { return table_->page_count(); }
+
+ private:
+  CpuView(VMID vmid, std::unique_ptr<stage2::Table> table) : vmid_{vmid}, table_{std::move(table)} {}
+
+  VMID vmid_;
+  SpinLock lock_;
+  std::unique_ptr<stage2::Table> table_;
+};
+
+}  // namespace weir

@@ -1,0 +1,344 @@
+#include "hyp/vm/devices.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cstdarg>
+#include <cstdio>
+#include <memory>
+
+#include "guest-abi/smmu/print.hpp"
+#include "hyp/gic/vgic.hpp"
+#include "hyp/log/log.hpp"
+#include "hyp/machine/machine.hpp"
+#include "hyp/mem/pages.hpp"
+#include "hyp/pci/virtual_host.hpp"
+#include "hyp/vm/table_pages.hpp"
+#include "stage2/domain.hpp"
+#include "stage2/support/make.hpp"
+
+namespace weir {
+namespace {
+
+constexpr unsigned kMaxBackings = decltype(VsmmuConfig::backing)::capacity;
+
+// Arguments for "%.*s".
+#define TEXT(view) static_cast<int>((view).size()), (view).data()
+
+[[gnu::format(printf, 1, 2)]] std::unexpected<DeviceError> error(const char* format, ...) {
+  DeviceError e;
+  std::va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(e.text, sizeof e.text, format, arguments);
+  va_end(arguments);
+  return std::unexpected{e};
+}
+
+const char* reason(stage2::Error e) {
+  switch (e) {
+    case stage2::Error::out_of_memory: return "out of memory";
+    case stage2::Error::no_free_vmid: return "no VMID is left";
+    case stage2::Error::no_such_stream: return "StreamID beyond the stream table";
+    case stage2::Error::out_of_range: return "StreamID beyond what the vSMMU offers";
+    case stage2::Error::already_mapped: return "given twice";
+    case stage2::Error::incompatible: return "the SMMU does not suit";
+    default: return "refused";
+  }
+}
+
+// Event queues of physical SMMUs, for a guest's SYNC.
+class Drain final : public vsmmu::EventDrain {
+ public:
+  void drain_events(stage2::SmmuPort& smmu) override {
+    auto& instance = static_cast<SmmuInstance&>(smmu);
+    const unsigned most = instance.event_capacity();
+    if (instance.drain_events(most) == most) machine_more_events(instance.index());
+  }
+};
+constinit Drain drain;
+constinit stage2::ImmediateGrace grace;
+
+class VsmmuDevice final : public MmioDevice, public vsmmu::Interrupts {
+ public:
+  VsmmuDevice(Vm& vm, unsigned index) : vm_{vm}, index_{index} {}
+  ~VsmmuDevice() {
+    for (const PA page : pages_)
+      if (page.value != 0) free_device_page(page);
+  }
+  [[nodiscard]] bool allocate_pages() {
+    for (PA& page : pages_) {
+      const auto got = allocate_device_page();
+      if (!got) return false;
+      page = *got;
+    }
+    return true;
+  }
+  [[nodiscard]] vsmmu::RegisterPages pages() const {
+    const auto words = [](PA page) {
+      return std::span<std::uint32_t, vsmmu::RegisterPages::kWords>{static_cast<std::uint32_t*>(direct(page)),
+                                                                    vsmmu::RegisterPages::kWords};
+    };
+    return {words(pages_[0]), words(pages_[1])};
+  }
+  [[nodiscard]] PA page(unsigned n) const { return pages_[n]; }
+  [[nodiscard]] IPA base() const { return guest_map::vsmmu(index_); }
+
+  [[nodiscard]] std::string_view name() const override { return vm_.config().vsmmus[index_].name; }
+  MmioResult read(Vcpu&, MmioAccess access, std::uint64_t& value) override {
+    value = device->read(static_cast<std::uint32_t>(access.offset), access.size);
+    return MmioResult::done;
+  }
+  MmioResult write(Vcpu&, MmioAccess access, std::uint64_t value) override {
+    const auto progress = device->write(static_cast<std::uint32_t>(access.offset), access.size, value);
+    return progress == vsmmu::Progress::done ? MmioResult::done : MmioResult::again;
+  }
+  void raise(vsmmu::Irq irq) override {
+    vm_.vgic->pulse(guest_map::vsmmu_intid(index_) + static_cast<std::uint32_t>(irq));
+  }
+
+  std::unique_ptr<vsmmu::VSmmu> device;
+
+ private:
+  Vm& vm_;
+  unsigned index_;
+  std::array<PA, 2> pages_{};
+};
+
+// A stream of one of the VM's functions, under one of its vSMMUs.
+class Binding final : public StreamOwner {
+ public:
+  Binding(Vm& vm, const DeviceConfig& config, const pci::Function& f, SmmuInstance& on, vsmmu::VSmmu& vsmmu)
+      : StreamOwner{f.stream->stream}, smmu{on}, vm_{vm}, config_{config}, vsmmu_{vsmmu} {}
+
+  [[nodiscard]] VStreamID vsid() const { return VStreamID{pci::Rid{0, config_.slot, 0}.value()}; }
+  [[nodiscard]] const DeviceConfig& config() const { return config_; }
+  void on_event(SmmuInstance& from, const smmu::Event& event) override;
+  // What could not be done while events were being delivered.
+  void act();
+
+  SmmuInstance& smmu;
+  std::uint64_t violations = 0;
+
+ private:
+  void violation(const smmu::Event& event);
+
+  Vm& vm_;
+  const DeviceConfig& config_;
+  vsmmu::VSmmu& vsmmu_;
+  std::uint64_t host_events_ = 0;
+  std::atomic<bool> silence_{false};
+  std::atomic<bool> punish_{false};
+};
+
+void Binding::on_event(SmmuInstance& from, const smmu::Event& event) {
+  const auto report = vsmmu_.handle_event(from, event);
+  if (!report) return;
+  if (report->flooding) silence_.store(true);
+  if (report->owner == vsmmu::EventOwner::stage2) violation(event);
+  if (report->owner == vsmmu::EventOwner::host && std::has_single_bit(++host_events_)) {
+    Text<200> text;
+    smmu::print(text, event);
+    log("vm %.*s: device %.*s: event %llu: %.*s", TEXT(vm_.name()), TEXT(config_.name),
+        static_cast<unsigned long long>(host_events_), TEXT(text.view()));
+  }
+}
+
+void Binding::violation(const smmu::Event& event) {
+  constexpr std::string_view kPolicies[] = {"logged", "the device is quarantined", "the VM is stopped"};
+  const std::string_view policy = kPolicies[static_cast<unsigned>(config_.on_violation)];
+  if (std::has_single_bit(++violations)) {  // the 1st, 2nd, 4th, ...
+    Text<200> text;
+    smmu::print(text, event);
+    log("violation %llu: vm %.*s: device %.*s reached for memory that is not the VM's: %.*s: %.*s",
+        static_cast<unsigned long long>(violations), TEXT(vm_.name()), TEXT(config_.name), TEXT(policy),
+        TEXT(text.view()));
+  }
+  if (config_.on_violation != ViolationPolicy::log) punish_.store(true);
+}
+
+void Binding::act() {
+  if (silence_.load() && vsmmu_.silence(vsid())) silence_.store(false);
+  if (!punish_.exchange(false)) return;
+  if (config_.on_violation == ViolationPolicy::stop) vm_.stop(StopReason::violation);
+  if (config_.on_violation == ViolationPolicy::quarantine) {
+    if (const auto gone = vsmmu_.detach(vsid()); !gone && gone.error() != stage2::Error::no_such_stream)
+      log("vm %.*s: device %.*s could not be quarantined: %s", TEXT(vm_.name()), TEXT(config_.name),
+          reason(gone.error()));
+  }
+}
+
+// Everything of one VM.
+struct Devices {
+  std::unique_ptr<stage2::S2Domain> domain;
+  std::array<std::unique_ptr<VsmmuDevice>, kMaxVsmmus> vsmmus;
+  std::unique_ptr<pci::VirtualHost> host;
+  std::array<std::unique_ptr<Binding>, kMaxVmDevices> bindings;
+  std::array<VmFunction, kMaxVmDevices> functions{};
+  std::size_t function_count = 0;
+  struct Line {
+    std::uint32_t physical;
+    std::uint32_t intid;
+  };
+  StaticVector<Line, kMaxVmDevices> lines;
+};
+constinit std::array<std::unique_ptr<Devices>, kMaxVms> all;
+
+void act_on_events() {
+  for (const auto& devices : all) {
+    if (!devices) continue;
+    for (const auto& binding : devices->bindings)
+      if (binding) binding->act();
+  }
+}
+
+std::expected<void, DeviceError> make_domain(Vm& vm, Devices& devices) {
+  const auto geometry = stage2::Geometry::make(CpuView::kInputBits, smmu::AddressSize::bits44);
+  auto domain = stage2::S2Domain::create(*geometry, coherent_table_pages(), grace, {});
+  if (!domain) return error("vm %.*s: no memory for the DMA domain", TEXT(vm.name()));
+  const stage2::Attributes ram{.memory = stage2::Memory::normal_wb, .read = true, .write = true, .execute = false};
+  if (!(*domain)->map(vm.memory().base(), vm.memory_at(), vm.memory().bytes(), ram))
+    return error("vm %.*s: no memory for the DMA domain's tables", TEXT(vm.name()));
+  devices.domain = std::move(*domain);
+  return {};
+}
+
+std::expected<void, DeviceError> make_vsmmu(Vm& vm, Devices& devices, unsigned index, const Platform& platform) {
+  const VsmmuConfig& config = vm.config().vsmmus[index];
+  std::array<stage2::SmmuPort*, kMaxBackings> instances{};
+  std::size_t count = 0;
+  for (const std::string_view name : config.backing) {
+    const auto found = std::ranges::find(platform.smmus, name, &Smmu::name);
+    SmmuInstance* smmu = machine_smmu(static_cast<unsigned>(found - platform.smmus.begin()));
+    if (smmu == nullptr)
+      return error("vm %.*s: vsmmu %.*s: backing \"%.*s\" cannot be used, see above; expected an SMMU that can nest",
+                   TEXT(vm.name()), TEXT(config.name), TEXT(name));
+    instances[count++] = smmu;
+  }
+  auto device = make<VsmmuDevice>(vm, index);
+  if (!device || !device->allocate_pages())
+    return error("vm %.*s: vsmmu %.*s: no memory", TEXT(vm.name()), TEXT(config.name));
+  vsmmu::Config limits{};
+  limits.oas_bits = CpuView::kInputBits;
+  limits.range_invalidation = !config.narrowing.no_range_invalidation;
+  limits.two_level_stream_table = !config.narrowing.linear_stream_table;
+  limits.asid16 = config.narrowing.asid_bits == 16;
+  const vsmmu::Surroundings surroundings{.memory = vm.memory(),
+                                         .interrupts = *device,
+                                         .drain = drain,
+                                         .domain = *devices.domain,
+                                         .pages = device->pages()};
+  auto created = vsmmu::VSmmu::create(limits, {instances.data(), count}, surroundings);
+  if (!created)
+    return error("vm %.*s: vsmmu %.*s: %.*s: %s %.*s", TEXT(vm.name()), TEXT(config.name),
+                 TEXT(created.error().instance), reason(created.error().error), TEXT(created.error().feature));
+  device->device = std::move(*created);
+  // What the guest polls is read without an exit, and stores fault: read-only, and of a type that no stage 1 weakens.
+  const stage2::Attributes registers{
+      .memory = stage2::Memory::device_nGnRE, .read = true, .write = false, .execute = false};
+  const IPA base = device->base();
+  if (!vm.view().map(base, device->page(0), kPage4K, registers) ||
+      !vm.view().map(base + smmu::kPage1, device->page(1), kPage4K, registers) ||
+      !vm.bus().add(base, guest_map::kVsmmuBytes, *device))
+    return error("vm %.*s: vsmmu %.*s: its registers cannot be mapped", TEXT(vm.name()), TEXT(config.name));
+  vm.vsmmus[index] = {device->device.get(), base};
+  vm.vsmmu_count = index + 1;
+  devices.vsmmus[index] = std::move(device);
+  return {};
+}
+
+// The VM's interrupt for a physical line; several of its functions may share one.
+std::uint32_t intid_of(Vm& vm, Devices& devices, std::uint32_t physical) {
+  for (const Devices::Line& line : devices.lines)
+    if (line.physical == physical) return line.intid;
+  const auto intid = guest_map::kFirstIntxIntid + static_cast<std::uint32_t>(devices.lines.size());
+  if (!vm.vgic->bind_spi(intid, physical) || !devices.lines.push_back({physical, intid})) return 0;
+  return intid;
+}
+
+std::expected<void, DeviceError> add_function(Vm& vm, Devices& devices, std::size_t index, const Platform& platform) {
+  const DeviceConfig& config = vm.config().devices[index];
+  const pci::Function* function = machine_pci().find(config.pci);
+  // check_against() has seen to it that the function exists and is behind one of the vSMMU's SMMUs.
+  if (function == nullptr || !function->stream)
+    return error("vm %.*s: device %.*s: there is no such function", TEXT(vm.name()), TEXT(config.name));
+  SmmuInstance* smmu = machine_smmu(function->stream->smmu);
+  if (smmu == nullptr)
+    return error("vm %.*s: device %.*s: %.*s cannot be used", TEXT(vm.name()), TEXT(config.name),
+                 TEXT(platform.smmus[function->stream->smmu].name));
+  vsmmu::VSmmu& vsmmu = *devices.vsmmus[config.vsmmu]->device;
+  auto binding = make<Binding>(vm, config, *function, *smmu, vsmmu);
+  if (!binding) return error("vm %.*s: device %.*s: no memory", TEXT(vm.name()), TEXT(config.name));
+  if (!smmu->claim(*binding))
+    return error("vm %.*s: device %.*s: its StreamID %#x is another device's", TEXT(vm.name()), TEXT(config.name),
+                 function->stream->stream.value);
+  devices.bindings[index] = std::move(binding);
+  if (const auto done = vsmmu.attach(devices.bindings[index]->vsid(), *smmu, function->stream->stream); !done)
+    return error("vm %.*s: device %.*s: %.*s, StreamID %#x: %s", TEXT(vm.name()), TEXT(config.name), TEXT(smmu->name()),
+                 function->stream->stream.value, reason(done.error()));
+  const std::uint32_t intid = function->line ? intid_of(vm, devices, function->line->intid) : 0;
+  if (!devices.host->add(*machine_config(platform, *function), *function, config.slot, intid != 0))
+    return error("vm %.*s: device %.*s: slot %u is taken, or its BARs do not fit", TEXT(vm.name()), TEXT(config.name),
+                 config.slot);
+  devices.functions[devices.function_count++] = {config.slot, config.vsmmu, intid};
+  return {};
+}
+
+std::expected<void, DeviceError> attach_all(Vm& vm, Devices& devices, const Platform& platform) {
+  if (auto ok = make_domain(vm, devices); !ok) return ok;
+  for (unsigned i = 0; i < vm.config().vsmmus.size(); ++i)
+    if (auto ok = make_vsmmu(vm, devices, i, platform); !ok) return ok;
+  if (platform.pci_hosts.empty()) return {};
+  devices.host = make<pci::VirtualHost>(vm.view(), pci::IpaWindow{guest_map::kPci32, guest_map::kPci32Bytes},
+                                        pci::IpaWindow{guest_map::kPci64, guest_map::kPci64Bytes});
+  if (!devices.host || !vm.bus().add(guest_map::kEcam, guest_map::kEcamBytes, *devices.host))
+    return error("vm %.*s: no memory for the PCI host", TEXT(vm.name()));
+  vm.pci = devices.host.get();
+  for (std::size_t i = 0; i < vm.config().devices.size(); ++i)
+    if (auto ok = add_function(vm, devices, i, platform); !ok) return ok;
+  return {};
+}
+
+}  // namespace
+
+std::expected<void, DeviceError> attach_devices(Vm& vm, const Platform& platform) {
+  machine_after_events(act_on_events);
+  auto& devices = all[vm.id()];
+  devices = make<Devices>();
+  if (!devices) return error("vm %.*s: no memory for its devices", TEXT(vm.name()));
+  auto ok = attach_all(vm, *devices, platform);
+  if (!ok) detach_devices(vm);
+  return ok;
+}
+
+// DMA stops first, then the functions fall silent; nobody hears of events any more once the streams have no owner.
+void detach_devices(Vm& vm) {
+  Devices* devices = all[vm.id()].get();
+  if (devices == nullptr) return;
+  if (devices->host) devices->host->release();
+  for (const auto& vsmmu : devices->vsmmus)
+    if (vsmmu && vsmmu->device) vsmmu->device->shutdown();
+  for (const auto& binding : devices->bindings)
+    if (binding) binding->smmu.release(*binding);
+  for (const Devices::Line& line : devices->lines) vm.vgic->unbind_spi(line.intid);
+  devices->lines.clear();
+}
+
+std::span<const VmFunction> vm_functions(const Vm& vm) {
+  const Devices* devices = all[vm.id()].get();
+  if (devices == nullptr) return {};
+  return {devices->functions.data(), devices->function_count};
+}
+
+std::size_t vm_dma_table_pages(const Vm& vm) {
+  const Devices* devices = all[vm.id()].get();
+  return devices != nullptr && devices->domain ? devices->domain->table().page_count() : 0;
+}
+
+std::uint64_t vm_violations(const Vm& vm) {
+  const Devices* devices = all[vm.id()].get();
+  std::uint64_t sum = 0;
+  if (devices != nullptr)
+    for (const auto& binding : devices->bindings) sum += binding ? binding->violations : 0;
+  return sum;
+}
+
+}  // namespace weir

@@ -1,0 +1,41 @@
+// The devices of a VM that stand on physical ones: vSMMUs, the DMA domain, PCI functions. Built from the manifest, taken
+// apart when the VM has stopped.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <span>
+
+#include "hyp/manifest/manifest.hpp"
+#include "hyp/platform/platform.hpp"
+#include "hyp/vm/vm.hpp"
+#include "vsmmu/vsmmu.hpp"
+
+namespace weir {
+
+// One of the VM's functions, for its devicetree.
+struct VmFunction {
+  unsigned slot{};        // on the virtual root bus, function 0; the vStreamID is slot << 3
+  unsigned vsmmu{};       // index into Vm::vsmmus
+  std::uint32_t intid{};  // of its INTA; 0: it has none
+};
+
+// One line, for the operator: what of the manifest cannot be had, and why.
+struct DeviceError {
+  char text[240]{};
+};
+
+// Attaches everything that `vm`'s manifest lists: afterwards its devices' streams are under its vSMMUs and its virtual
+// PCI host answers. vm.vgic is there. On error nothing is attached.
+[[nodiscard]] std::expected<void, DeviceError> attach_devices(Vm& vm, const Platform& platform);
+
+// The reverse: every stream aborts, tags are given back, functions are quiet, their lines are free. Vm teardown hook.
+void detach_devices(Vm& vm);
+
+[[nodiscard]] std::span<const VmFunction> vm_functions(const Vm& vm);
+
+// For the summary; the stage-2 table of the VM's DMA domain in pages, 0 if it has no domain.
+[[nodiscard]] std::size_t vm_dma_table_pages(const Vm& vm);
+[[nodiscard]] std::uint64_t vm_violations(const Vm& vm);
+
+}  // namespace weir

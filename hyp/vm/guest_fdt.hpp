@@ -1,0 +1,42 @@
+// The devicetree that a guest boots with: what the VM has, and nothing else. Portable.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <span>
+#include <string_view>
+
+#include "guest-abi/types.hpp"
+
+namespace weir {
+
+struct GuestVsmmu {
+  IPA base;
+  std::uint32_t first_intid{};  // eventq; priq, cmdq-sync and gerror follow
+  bool coherent{};
+};
+
+struct GuestFunction {
+  unsigned slot{};        // device on virtual bus 0, function 0; vStreamID = requester ID
+  unsigned vsmmu{};       // index into GuestHardware::vsmmus
+  std::uint32_t intid{};  // INTA; 0: none
+};
+
+struct GuestHardware {
+  IPA ram;
+  std::uint64_t ram_bytes{};
+  unsigned vcpus{};
+  std::span<const GuestVsmmu> vsmmus;
+  bool pci{};
+  std::span<const GuestFunction> functions;
+  std::string_view bootargs;
+  IPA initrd;  // used if initrd_bytes is not 0
+  std::uint64_t initrd_bytes{};
+};
+
+// Writes a flattened devicetree to `out` and returns its size; the error is libfdt's, in words.
+[[nodiscard]] std::expected<std::size_t, const char*> make_guest_fdt(const GuestHardware& hardware,
+                                                                     std::span<std::byte> out);
+
+}  // namespace weir

@@ -1,0 +1,71 @@
+#include "hyp/vm/vcpu.hpp"
+
+#include "hyp/arch/barriers.hpp"
+#include "hyp/arch/pcpu.hpp"
+#include "hyp/cpu/guest_state.hpp"
+#include "hyp/cpu/pstate.hpp"
+#include "hyp/cpu/traps.hpp"
+#include "hyp/gic/gic.hpp"
+#include "hyp/gic/vgic_hardware.hpp"
+#include "hyp/vm/vm.hpp"
+
+namespace weir {
+
+void Vcpu::kick() {
+  if (this_pcpu().index != pcpu_) gic_send_ipi(pcpu_, Ipi::kick);
+}
+
+bool Vcpu::turn_on(std::uint64_t entry, std::uint64_t context) {
+  {
+    const SpinLock::Guard guard{power_lock_};
+    if (power() != Power::off) return false;
+    entry_ = entry;
+    context_ = context;
+    power_.store(Power::on_pending, std::memory_order_release);
+  }
+  kick();
+  return true;
+}
+
+void Vcpu::reset() {
+  registers = {};
+  {
+    const SpinLock::Guard guard{power_lock_};
+    registers.pc = entry_;
+    registers.x[0] = context_;
+  }
+  registers.pstate = Pstate::entry().words[0];
+  reset_guest_state(*this);
+  vgic_online(*this);
+  power_.store(Power::on, std::memory_order_release);
+}
+
+void Vcpu::run() {
+  install_guest_controls(*this);
+  bool online = false;
+  while (!vm_.stopping()) {
+    const Power now = power();
+    if (online && now != Power::on) {  // it called CPU_OFF, and may already be wanted again
+      vgic_offline(*this);
+      online = false;
+    }
+    if (now == Power::on_pending) {
+      reset();
+      online = true;
+    }
+    if (!online) {
+      wfi();  // whoever turns it on, or stops the VM, does so before its IPI: none is missed
+      gic_dispatch();
+      continue;
+    }
+    vgic_enter(*this);
+    const ExitKind kind = enter_guest(&registers);
+    vgic_exit(*this);
+    handle_exit(*this, kind);
+  }
+  if (online) vgic_offline(*this);
+  turn_off();
+  vm_.vcpu_left();
+}
+
+}  // namespace weir

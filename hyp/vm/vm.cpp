@@ -1,0 +1,126 @@
+#include "hyp/vm/vm.hpp"
+
+#include <algorithm>
+#include <new>
+
+#include "hyp/arch/barriers.hpp"
+#include "hyp/arch/pcpu.hpp"
+#include "hyp/gic/gic.hpp"
+#include "hyp/log/log.hpp"
+#include "hyp/mem/pages.hpp"
+
+namespace weir {
+namespace {
+
+constinit std::array<std::unique_ptr<Vm>, kMaxVms> vms{};
+constinit unsigned vms_used = 0;
+constinit void (*vm_teardown)(Vm&) = nullptr;
+
+constexpr std::uint64_t kBlock = 2_MiB;
+
+}  // namespace
+
+const char* to_string(StopReason reason) {
+  switch (reason) {
+    case StopReason::none: return "running";
+    case StopReason::off: return "powered off";
+    case StopReason::reset: return "asked for a reset, which is not supported";
+    case StopReason::crashed: return "crashed";
+    case StopReason::violation: return "stopped: a device touched memory that is not the VM's";
+  }
+  return "?";
+}
+
+const char* to_string(VmError error) {
+  switch (error) {
+    case VmError::out_of_memory: return "out of memory";
+    case VmError::map_failed: return "stage 2 cannot map its memory";
+    case VmError::bad_kernel: return "the kernel is no arm64 Image";
+    case VmError::no_fit: return "kernel, initrd and devicetree do not fit into its memory";
+    case VmError::devicetree: return "its devicetree cannot be made";
+  }
+  return "?";
+}
+
+std::expected<std::unique_ptr<Vm>, VmError> Vm::create(unsigned id, const VmConfig& config) {
+  std::unique_ptr<Vm> vm{new (std::nothrow) Vm{id, config}};
+  if (!vm) return std::unexpected{VmError::out_of_memory};
+  const auto memory = allocate_pages(config.memory, kBlock);
+  if (!memory) return std::unexpected{VmError::out_of_memory};
+  vm->memory_at_ = *memory;
+  vm->memory_ = GuestMemory{guest_map::kRam, static_cast<std::byte*>(direct(*memory)), config.memory};
+
+  auto view = CpuView::create(VMID{static_cast<std::uint16_t>(id + 1)});
+  if (!view) {
+    return std::unexpected{view.error() == stage2::Error::out_of_memory ? VmError::out_of_memory : VmError::map_failed};
+  }
+  vm->view_ = std::move(*view);
+  if (!vm->view_->map(guest_map::kRam, *memory, config.memory, {.execute = true}))
+    return std::unexpected{VmError::map_failed};
+
+  for (unsigned i = 0; i < config.vcpus; ++i) {
+    vm->vcpus_[i].reset(new (std::nothrow) Vcpu{*vm, i, config.pcpus[i]});
+    if (!vm->vcpus_[i]) return std::unexpected{VmError::out_of_memory};
+    ++vm->vcpu_count_;
+  }
+  vm->in_guest_.store(vm->vcpu_count_, std::memory_order_relaxed);
+  return vm;
+}
+
+Vm::~Vm() {
+  if (memory_.bytes() != 0) free_pages(memory_at_, memory_.bytes());
+}
+
+Vcpu* Vm::vcpu_by_affinity(std::uint64_t affinity) {
+  for (unsigned i = 0; i < vcpu_count_; ++i)
+    if (vcpus_[i]->affinity() == affinity) return vcpus_[i].get();
+  return nullptr;
+}
+
+void Vm::start(IPA entry, std::uint64_t context) {
+  state_.store(VmState::running, std::memory_order_release);
+  static_cast<void>(vcpus_[0]->turn_on(entry.value, context));
+}
+
+void Vm::stop(StopReason reason) {
+  StopReason none = StopReason::none;
+  if (!reason_.compare_exchange_strong(none, reason, std::memory_order_acq_rel)) return;
+  stop_requested_.store(true, std::memory_order_release);
+  for (unsigned i = 0; i < vcpu_count_; ++i) vcpus_[i]->kick();
+}
+
+void Vm::vcpu_left() {
+  if (in_guest_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  if (vm_teardown != nullptr) vm_teardown(*this);
+  log("VM '%.*s': %s", static_cast<int>(name().size()), name().data(), to_string(stop_reason()));
+  state_.store(VmState::stopped, std::memory_order_release);
+  if (this_pcpu().index != 0) gic_send_ipi(0, Ipi::kick);  // the boot pCPU looks whether this was the last one
+}
+
+void set_vm_teardown(void (*teardown)(Vm&)) { vm_teardown = teardown; }
+
+unsigned vm_count() { return vms_used; }
+Vm& vm(unsigned id) { return *vms[id]; }
+
+bool add_vm(std::unique_ptr<Vm> vm) {
+  if (vms_used == vms.size()) return false;
+  for (unsigned i = 0; i < vm->vcpu_count(); ++i) pcpu(vm->vcpu(i).pcpu()).vcpu = &vm->vcpu(i);
+  vms[vms_used++] = std::move(vm);
+  return true;
+}
+
+bool all_vms_stopped() {
+  return std::all_of(vms.begin(), vms.begin() + vms_used,
+                     [](const auto& vm) { return vm->state() == VmState::stopped; });
+}
+
+void run_pcpu() {
+  if (Vcpu* const vcpu = this_pcpu().vcpu) vcpu->run();
+  for (;;) {
+    if (this_pcpu().index == 0 && all_vms_stopped()) return;
+    wfi();
+    gic_dispatch();
+  }
+}
+
+}  // namespace weir
