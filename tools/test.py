@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""`make test`: builds everything, runs every check whatever the others say, and ends with "N passed, N failed"."""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+passed, failed = 0, []
+
+
+def run(*command: str) -> bool:
+    sys.stdout.flush()
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    return subprocess.run(command, cwd=REPOSITORY, env=environment, check=False).returncode == 0
+
+
+def make(*goals: str) -> bool:
+    return run("make", "--no-print-directory", f"-j{os.cpu_count()}", *goals)
+
+
+def count(what: str, ok: bool) -> bool:
+    global passed
+    passed += ok
+    if not ok:
+        failed.append(what)
+    print(f"{what}: {'ok' if ok else 'FAIL'}", flush=True)
+    return ok
+
+
+def unit_tests() -> None:
+    global passed
+    if not count("build of the unit tests", make("host")):
+        return
+    report = REPOSITORY / "build/host/unit.json"
+    report.unlink(missing_ok=True)
+    ok = run("build/host/unit-tests", "--gtest_brief=1", f"--gtest_output=json:{report}")
+    if not report.exists():
+        count("unit tests (they crashed)", False)
+        return
+    suites = json.loads(report.read_text())["testsuites"]
+    bad = 0
+    for suite in suites:
+        for test in suite["testsuite"]:
+            if test["result"] == "COMPLETED" and "failures" not in test:
+                passed += 1
+            elif test["result"] == "COMPLETED":
+                bad += 1
+                failed.append(f"unit {suite['name']}.{test['name']}")
+    if not ok and bad == 0:
+        count("unit tests (the program failed)", False)
+    print(f"unit tests: {'ok' if ok else 'FAIL'}", flush=True)
+
+
+def boot_tests() -> None:
+    global passed
+    report = REPOSITORY / "build/run/boot.json"
+    report.unlink(missing_ok=True)
+    run("python3", "tests/boot/run.py")
+    if not report.exists():
+        count("boot tests (they crashed)", False)
+        return
+    found = json.loads(report.read_text())
+    passed += len(found["passed"])
+    failed.extend(f"boot {name}" for name in found["failed"])
+
+
+def main() -> int:
+    count("format", make("format-check"))
+    unit_tests()
+    if list(REPOSITORY.glob("tools/manifest-check.cpp")):
+        count("build of manifest-check", make("manifest-check"))
+    image = count("build of the image", make("image"))
+    guests = count("build of the guests", make("guests"))
+    if image:
+        count("no FP or SIMD registers in the image", run("tools/check-no-fp", "build/weir.elf"))
+    if image and guests:
+        boot_tests()
+    else:
+        count("boot tests (nothing to boot)", False)
+    for what in failed:
+        print(f"failed: {what}")
+    print(f"{passed} passed, {len(failed)} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
