@@ -1,0 +1,45 @@
+"""Nested translation on two physical SMMUs: where data lands, when invalidations take effect, what is refused."""
+from boot import limit
+from guests import boot_nested, expect_handled, expect_ok, said, weir_lines
+
+
+def expect_violation(result, device: str) -> None:
+    assert any(device in line for line in weir_lines(result, "violation")), \
+        f"Weir did not report a violation by {device} (log: {result.path / 'console.log'})"
+
+
+@limit(90)
+def test_two_instances():
+    result = boot_nested("nested")
+    expect_ok(result, "nested")
+    expect_handled(result)
+    for device in ("testdev1", "testdev2", "testdev3"):
+        expect_violation(result, device)
+
+
+@limit(90)
+def test_narrowed():
+    """A vSMMU that offers less than its SMMUs could."""
+    backing = '"smmuv3@c020000", "smmuv3@c040000";'
+    narrowing = "no-range-invalidation; linear-stream-table; asid-bits = <8>;"
+    result = boot_nested("nested-narrowed", {"devices=3": "devices=3 narrowed", backing: f"{backing} {narrowing}"})
+    expect_ok(result, "nested")
+    expect_handled(result)
+
+
+@limit(45)
+def test_quarantine():
+    result = boot_nested("nested-quarantine", {"devices=3": "devices=3 quarantine", '"log"': '"quarantine"'}, time=30)
+    expect_ok(result, "nested")
+    expect_handled(result)
+    expect_violation(result, "testdev1")
+
+
+@limit(45)
+def test_stop():
+    result = boot_nested("nested-stop", {"devices=3": "devices=3 stop", '"log"': '"stop"'}, time=30)
+    expect_violation(result, "testdev1")
+    log = f"(log: {result.path / 'console.log'})"
+    assert not said(result, "nested"), f"the guest went on {log}"
+    assert result.status not in (None, 0), f"QEMU's status is {result.status} {log}"
+    assert not weir_lines(result, "panic"), f"Weir panicked {log}"

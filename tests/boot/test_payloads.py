@@ -1,0 +1,49 @@
+"""Bare-metal payloads with a VM of their own."""
+import re
+
+from boot import limit
+from guests import boot_payload, expect_handled, expect_ok, said
+
+
+@limit(45)
+def test_psci():
+    """A second vCPU on and off, affinity information, wrong arguments."""
+    result = boot_payload("psci", cpus=2, time=30)
+    expect_ok(result, "psci")
+    expect_handled(result)
+
+
+@limit(45)
+def test_mmio():
+    """Device accesses by instructions that give no syndrome: pairs, writeback, SIMD registers."""
+    result = boot_payload("mmio", time=30)
+    expect_ok(result, "mmio")
+    expect_handled(result, allowed="IPA 0x700000")  # where the payload looks for nothing
+
+
+@limit(45)
+def test_one_cpu():
+    """On a machine with one CPU, whose devicetree does not say how to start it."""
+    expect_ok(boot_payload("mmio", cpus=1, time=30), "mmio")
+
+
+@limit(150)
+def test_vectors():
+    """All FP, SIMD, SVE and SME registers, thread pointers and keys stay as they are over a million exits."""
+    result = boot_payload("vectors", time=120)
+    expect_ok(result, "vectors")
+    expect_handled(result)
+    assert any(re.match(r"SVE [1-9]\d+ bits, SME [1-9]\d+ bits, PAuth 1", line) for line in said(result, "vectors")), \
+        "the guest does not have all the registers that the machine has"
+
+
+@limit(120)
+def test_garbage():
+    """Garbage to every register, system register and call: Weir and the guest live. Weir may say what it refused."""
+    expect_ok(boot_payload("garbage", time=90), "garbage")
+
+
+@limit(45)
+def test_features():
+    """What the ID registers promise works."""
+    expect_ok(boot_payload("features", time=30), "features")
