@@ -12,6 +12,7 @@
 #include "hyp/boot/selftest.hpp"
 #include "hyp/boot/start.hpp"
 #include "hyp/console/console.hpp"
+#include "hyp/cpu/el2_reset.hpp"
 #include "hyp/gic/gic.hpp"
 #include "hyp/gic/vgic_hardware.hpp"
 #include "hyp/log/early_console.hpp"
@@ -75,13 +76,14 @@ void init_interrupts() {
   set_stop_others(stop_other_pcpus);
 }
 
-void init_pcpu_interrupts() {
+void init_this_pcpu() {
+  reset_el2_controls();
   if (const auto ok = gic_init_pcpu(); !ok) panic("CPU %u: GIC: %s", this_pcpu().index, to_string(ok.error()));
 }
 
 void secondary_pcpu() {
   if (selftest) return selftest_on_pcpu();
-  init_pcpu_interrupts();
+  init_this_pcpu();
   vgic_init_pcpu();
   while (!running.load(std::memory_order_acquire)) wfe();
   run_pcpu();
@@ -120,7 +122,7 @@ void start(PA dtb) {
   machine_quiesce_smmus(platform);
   machine_enumerate_pci(platform);
   init_interrupts();
-  init_pcpu_interrupts();
+  init_this_pcpu();
   vgic_init(platform.gic, platform.timers);
   vgic_init_pcpu();
   console_init(platform.uart);

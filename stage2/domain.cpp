@@ -102,8 +102,7 @@ void S2Domain::fill_stage2(VMID vmid, smmu::Ste& ste) const {
   ste.set<Ste::S2HWU59>(false).set<Ste::S2HWU60>(false).set<Ste::S2HWU61>(false).set<Ste::S2HWU62>(false);
 }
 
-// --- The array
-// ---------------------------------------------------------------------------------------------------------
+// --- The array -------------------------------------------------------------------------------------------------------
 
 void S2Domain::publish(std::unique_ptr<InvalidationArray> next) {
   InvalidationArray* old = array_.exchange(next.release(), std::memory_order_acq_rel);
@@ -128,8 +127,7 @@ void S2Domain::drop(std::span<const Target> targets) {
   if (auto next = InvalidationArray::purge(*array); next != nullptr) publish(std::move(next));
 }
 
-// --- Tags and streams
-// --------------------------------------------------------------------------------------------------
+// --- Tags and streams ------------------------------------------------------------------------------------------------
 
 std::expected<void, Error> S2Domain::attach(HostTag& tag) {
   if (incompatibility(tag.smmu().capabilities())) return std::unexpected{Error::incompatible};
@@ -203,8 +201,7 @@ std::expected<void, Error> S2Domain::uninstall(HostTag& tag, StreamID sid, Strea
   return {};
 }
 
-// --- Mappings
-// ----------------------------------------------------------------------------------------------------------
+// --- Mappings --------------------------------------------------------------------------------------------------------
 
 void S2Domain::invalidate(IPA ipa, std::uint64_t bytes, bool leaf_only) {
   const InvalidationRange range{

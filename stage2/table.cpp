@@ -176,8 +176,7 @@ std::expected<void, Error> Table::check_range(IPA ipa, std::uint64_t bytes) cons
   return {};
 }
 
-// --- map
-// ---------------------------------------------------------------------------------------------------------------
+// --- map -------------------------------------------------------------------------------------------------------------
 
 bool Table::leaf_fits(unsigned level, IPA from, IPA to, PA pa) const {
   if (level == kLastLevel) return true;
@@ -244,8 +243,7 @@ std::expected<void, Error> Table::map(IPA ipa, PA pa, std::uint64_t bytes, const
   return {};
 }
 
-// --- split
-// -------------------------------------------------------------------------------------------------------------
+// --- split -----------------------------------------------------------------------------------------------------------
 
 bool Table::split_allowed(std::uint64_t block) const {
   return !walked_ || options_.bbml >= 2 || (options_.bbml == 1 && as<S2Block>(block).get<S2Block::nT>());
@@ -329,8 +327,7 @@ bool Table::prepare_split(IPA ipa, std::uint64_t bytes) {
   return first || last;
 }
 
-// --- unmap
-// -------------------------------------------------------------------------------------------------------------
+// --- unmap -----------------------------------------------------------------------------------------------------------
 
 void Table::retire_tree(TableNode& node, unsigned level, RetiredPages& retired) {
   if (level < kLastLevel) {
@@ -379,8 +376,7 @@ std::expected<void, Error> Table::unmap(IPA ipa, std::uint64_t bytes, RetiredPag
   return {};
 }
 
-// --- protect
-// -----------------------------------------------------------------------------------------------------------
+// --- protect ---------------------------------------------------------------------------------------------------------
 
 std::expected<void, Error> Table::check_protect(const TableNode& node, unsigned level, IPA from, IPA to,
                                                 Memory memory) const {
@@ -428,8 +424,7 @@ std::expected<void, Error> Table::protect(IPA ipa, std::uint64_t bytes, const At
   return {};
 }
 
-// --- look
-// --------------------------------------------------------------------------------------------------------------
+// --- look ------------------------------------------------------------------------------------------------------------
 
 std::optional<Mapping> Table::lookup(IPA ipa) const {
   if (ipa >= geometry_.input_end()) return std::nullopt;

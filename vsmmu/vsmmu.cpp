@@ -33,8 +33,7 @@ class VSmmu::Ownership {
   VSmmu& vsmmu_;
 };
 
-// --- Life
-// ----------------------------------------------------------------------------------------------------------------
+// --- Life ------------------------------------------------------------------------------------------------------------
 
 std::expected<std::unique_ptr<VSmmu>, CreateFailure> VSmmu::create(const Config& config,
                                                                    std::span<stage2::SmmuPort* const> instances,
@@ -173,8 +172,7 @@ Counters VSmmu::counters() const {
   return c;
 }
 
-// --- Stores
-// --------------------------------------------------------------------------------------------------------------
+// --- Stores ----------------------------------------------------------------------------------------------------------
 
 Progress VSmmu::write(std::uint32_t offset, unsigned size, std::uint64_t value) {
   exits_.fetch_add(1, std::memory_order_relaxed);
@@ -262,8 +260,7 @@ void VSmmu::acknowledge_gbpa() {
   registers_.acknowledge_gbpa();
 }
 
-// --- Commands
-// ------------------------------------------------------------------------------------------------------------
+// --- Commands --------------------------------------------------------------------------------------------------------
 
 bool VSmmu::consuming() const {
   return registers_.cr0().get<smmu::CR0::CMDQEN>() && registers_.cr0ack().get<smmu::CR0::CMDQEN>() && !cmdq_error_;
@@ -396,8 +393,7 @@ VSmmu::Step VSmmu::execute(const smmu::Command& c) {
   }
 }
 
-// --- What takes more than one step
-// -----------------------------------------------------------------------------------------
+// --- What takes more than one step -----------------------------------------------------------------------------------
 
 bool VSmmu::finish_pending(Bounds& left) {
   if (pending_ == Pending::none) return true;
@@ -462,8 +458,7 @@ VSmmu::Step VSmmu::restream(std::uint64_t first, std::uint64_t last) {
   return Step::pending;
 }
 
-// --- Streams
-// -------------------------------------------------------------------------------------------------------------
+// --- Streams ---------------------------------------------------------------------------------------------------------
 
 std::size_t VSmmu::lower_bound(std::uint64_t vsid) const {
   const Stream* const first = streams_.get();
@@ -580,8 +575,7 @@ bool VSmmu::silence(VStreamID vsid) {
   return done;
 }
 
-// --- Events
-// --------------------------------------------------------------------------------------------------------------
+// --- Events ----------------------------------------------------------------------------------------------------------
 
 std::optional<EventReport> VSmmu::handle_event(stage2::SmmuPort& smmu, const smmu::Event& event) {
   const StreamID sid{event.get<smmu::Event::StreamID>()};

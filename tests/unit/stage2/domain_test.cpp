@@ -426,8 +426,7 @@ TEST_F(Bbml0Test, LiveBlocksAreRefused) {
   domain->detach(std::move(on_a));
 }
 
-// --- S2_IPA ranges
-// -----------------------------------------------------------------------------------------------------
+// --- S2_IPA ranges ---------------------------------------------------------------------------------------------------
 
 TEST(Invalidate, RangesCoverExactlyWhatIsAsked) {
   for (const bool ril : {false, true}) {
