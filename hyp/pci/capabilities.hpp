@@ -18,4 +18,17 @@ void for_each_capability(ConfigPort& config, Rid rid, Fn&& fn) {
   }
 }
 
+// The same for the extended capabilities of PCI Express, whose list starts at kExtended.
+template <typename Fn>
+void for_each_extended_capability(ConfigPort& config, Rid rid, Fn&& fn) {
+  constexpr unsigned kMost = (kConfigEnd - kExtended) / 8;
+  std::uint32_t at = kExtended;
+  for (unsigned i = 0; i < kMost && at >= kExtended; ++i) {
+    const ExtendedCapability header{{{config.read(rid, static_cast<std::uint16_t>(at), 4)}}};
+    if (header.words[0] == 0 || header.words[0] == kAbsent) return;
+    fn(static_cast<std::uint16_t>(at), header);
+    at = header.get<ExtendedCapability::Next>() & 0xffcu;
+  }
+}
+
 }  // namespace weir::pci

@@ -165,6 +165,22 @@ struct DeviceControl : Record<DeviceControl, 32> {
                               NoSnoop, MaxReadRequest, InitiateReset, StatusErrors, StatusRest>;
 };
 
+struct ExtendedCapability : Record<ExtendedCapability, 32> {
+  using Id = Field<"ID", 15, 0, std::uint16_t>;
+  using Version = Field<"Version", 19, 16, unsigned>;
+  using Next = Field<"Next", 31, 20, std::uint32_t>;
+  using Layout = weir::Layout<32, Id, Version, Next>;
+};
+inline constexpr std::uint16_t kExtendedAcs = 0x000d;
+
+// Access Control Services (7.7.11), the doubleword behind the header: what there is, and what is on.
+struct Acs : Record<Acs, 32> {
+  using Offered = Field<"Capability: SV TB RR CR UF", 4, 0, unsigned>;
+  using Enabled = Field<"Control: SV TB RR CR UF", 20, 16, unsigned>;
+  using Layout = weir::Layout<32, Offered, Ignored<15, 5>, Enabled, Ignored<31, 21>>;
+};
+inline constexpr std::uint16_t kAcsControl = 4;  // from the capability
+
 // Physical configuration space. `size` is 1, 2 or 4 bytes, `offset` aligned to it; an absent function reads as ones.
 class ConfigPort {
  public:

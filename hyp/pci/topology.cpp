@@ -77,6 +77,16 @@ struct Topology::Scan {
         if (present(Rid{bus, device, function}) && !fn(Rid{bus, device, function})) return;
     }
   }
+  // What passes between functions below one port passes the SMMU too: source validation, no translated requests, requests
+  // and completions redirected upstream, as far as the function offers it.
+  void isolate(Rid rid) const {
+    for_each_extended_capability(config, rid, [&](std::uint16_t at, ExtendedCapability header) {
+      if (header.get<ExtendedCapability::Id>() != kExtendedAcs) return;
+      const auto control = static_cast<std::uint16_t>(at + kAcsControl);
+      Acs acs{{{config.read(rid, control, 4)}}};
+      config.write(rid, control, 4, acs.set<Acs::Enabled>(acs.get<Acs::Offered>()).words[0]);
+    });
+  }
   // Quiet: no decoding, no DMA, no interrupts of any kind.
   void silence(Rid rid) const {
     config.write(rid, kCommand, 2, pci::Command{}.set<pci::Command::IntxDisable>(true).words[0]);
@@ -167,6 +177,7 @@ std::expected<void, EnumerationError> Topology::scan_function(Scan& scan, Rid ri
   if (count_ == kMaxFunctions) return std::unexpected{EnumerationError::too_many_functions};
   Function& function = functions_[count_++];
   scan.silence(rid);
+  scan.isolate(rid);
   function = {.rid = rid,
               .path = above,
               .vendor = static_cast<std::uint16_t>(scan.config.read(rid, kVendorId, 2)),

@@ -48,7 +48,7 @@ enum class EnumerationError : std::uint8_t {
 class Topology {
  public:
   // Finds all functions of a host, numbers buses, assigns BARs and bridge windows. Afterwards every function has memory
-  // decoding, bus mastering, INTx and MSI off, and bridges forward. Run it before the first SMMU command and with the
+  // decoding, bus mastering, INTx and MSI off, bridges forward, and ACS keeps functions apart. Run it before the first SMMU command and with the
   // SMMUs aborting DMA. Callable once per host.
   [[nodiscard]] std::expected<void, EnumerationError> enumerate(ConfigPort& config, const PciHost& host);
 

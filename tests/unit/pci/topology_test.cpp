@@ -108,6 +108,20 @@ TEST_F(TopologyTest, AFullWindowIsAnError) {
   EXPECT_EQ(topology->enumerate(bus, host).error(), EnumerationError::no_address);
 }
 
+TEST_F(TopologyTest, AcsKeepsFunctionsBehindABridgeApart) {
+  port1.set(kExtended, 4, 0x1400'0001);  // AER, then at 0x140
+  port1.set(0x140, 4, 0x0001'000d);      // ACS, the last
+  port1.set(0x144, 4, 0x0000'001d);      // all but translation blocking
+  port1.allow(0x146, 2, 0x001f);
+  ASSERT_TRUE(topology->enumerate(bus, host));
+  EXPECT_EQ(port1.get(0x144, 4), 0x001d'001du);
+}
+
+TEST_F(TopologyTest, AListOfExtendedCapabilitiesThatLoopsEnds) {
+  port1.set(kExtended, 4, 0x1000'0001);  // itself
+  EXPECT_TRUE(topology->enumerate(bus, host));
+}
+
 TEST_F(TopologyTest, MsiIsTurnedOff) {
   card.set(kStatus, 2, 0x10);
   card.set(kCapabilities, 1, 0x40);
