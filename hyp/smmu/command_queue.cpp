@@ -68,8 +68,25 @@ std::uint64_t CommandQueue::consumed() {
 bool CommandQueue::completed(Ticket ticket) {
   if (consumed_.load(std::memory_order_acquire) >= ticket) return true;
   if (consumed() >= ticket) return true;
+  if (polls_.fetch_add(1, std::memory_order_relaxed) % kPollsBetweenLooks == kPollsBetweenLooks - 1) watch();
   hardware_.relax();
   return false;
+}
+
+void CommandQueue::watch() {
+  const SpinLock::Guard guard{recovery_};
+  const std::uint64_t now = hardware_.microseconds();
+  const std::uint64_t seen = consumed_.load(std::memory_order_relaxed);
+  if (seen != watched_ || watched_at_ == 0) {
+    watched_ = seen;
+    watched_at_ = now;
+    standstill_said_ = false;
+  } else if (now - watched_at_ > kStandstill && !standstill_said_) {
+    standstill_said_ = true;
+    log("%.*s: the command queue stands still: PROD %#x CONS %#x GERROR %#x GERRORN %#x",
+        static_cast<int>(name_.size()), name_.data(), hardware_.read(Reg::CMDQ_PROD), hardware_.read(Reg::CMDQ_CONS),
+        hardware_.read(Reg::GERROR), hardware_.read(Reg::GERRORN));
+  }
 }
 
 void CommandQueue::recover() {
@@ -82,8 +99,9 @@ void CommandQueue::recover() {
   const auto name = smmu::name_of(error);
   smmu::Command& at = ring_[cons.get<smmu::CMDQ_CONS::RD>() & (size_ - 1)];
   ++counters_.errors;
-  log("command queue error %.*s at command %016llx %016llx", static_cast<int>(name.size()), name.data(),
-      static_cast<unsigned long long>(at.words[0]), static_cast<unsigned long long>(at.words[1]));
+  log("%.*s: command queue error %.*s at command %016llx %016llx", static_cast<int>(name_.size()), name_.data(),
+      static_cast<int>(name.size()), name.data(), static_cast<unsigned long long>(at.words[0]),
+      static_cast<unsigned long long>(at.words[1]));
   if (error == smmu::CmdqError::CERROR_ILL) {
     at = smmu::sync_none();
     hardware_.publish(&at, sizeof at);

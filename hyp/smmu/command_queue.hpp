@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <expected>
 #include <span>
+#include <string_view>
 
 #include "guest-abi/smmu/command.hpp"
 #include "hyp/smmu/hardware.hpp"
@@ -15,7 +16,8 @@ namespace weir {
 
 class CommandQueue {
  public:
-  explicit CommandQueue(SmmuHardware& hardware) : hardware_{hardware} {}
+  // `name`, for messages, outlives the queue.
+  CommandQueue(SmmuHardware& hardware, std::string_view name) : hardware_{hardware}, name_{name} {}
 
   // Allocates 2^log2 entries and points the SMMU at them; CR0.CMDQEN is 0. False: out of memory.
   [[nodiscard]] bool init(unsigned log2);
@@ -24,7 +26,8 @@ class CommandQueue {
   // come, first served. Returns the position behind the last one.
   stage2::Ticket push(std::span<const smmu::Command> commands, bool sync);
 
-  // Has everything before `ticket` been consumed? For a position behind a CMD_SYNC this means that the SYNC completed.
+  // Has everything before `ticket` been consumed? For a position behind a CMD_SYNC this means that the SYNC completed. Whoever
+  // waits calls it again and again: if nothing is consumed for a second, the log says so, once.
   [[nodiscard]] bool completed(stage2::Ticket ticket);
 
   // Acknowledges a command error, if one is active, so that the queue moves again: an illegal command, which no guest
@@ -49,14 +52,23 @@ class CommandQueue {
   }
   [[nodiscard]] std::uint64_t consumed();
   void publish_from(std::uint64_t first, std::uint64_t end);
+  void watch();
+
+  static constexpr std::uint32_t kPollsBetweenLooks = 4096;  // at the clock
+  static constexpr std::uint64_t kStandstill = 1'000'000;    // microseconds
 
   SmmuHardware& hardware_;
+  std::string_view name_;
   smmu::Command* ring_ = nullptr;
   std::uint32_t size_ = 0;
   SpinLock lock_;  // of PROD and the ring
   std::atomic<std::uint64_t> produced_{0};
   std::atomic<std::uint64_t> consumed_{0};  // a lower bound
-  SpinLock recovery_;
+  SpinLock recovery_;                       // of the rest
+  std::atomic<std::uint32_t> polls_{0};     // that found nothing new
+  std::uint64_t watched_ = 0;               // what was consumed when progress was last seen,
+  std::uint64_t watched_at_ = 0;            // and when
+  bool standstill_said_ = false;
   Counters counters_;
 };
 

@@ -87,7 +87,7 @@ class SmmuInstance final : public stage2::SmmuPort {
   const char* part_ = "";
   stage2::Capabilities capabilities_{};
   stage2::VmidAllocator vmids_;
-  CommandQueue commands_{hardware_};
+  CommandQueue commands_{hardware_, name_};
   StreamTable streams_{hardware_, commands_};
 
   SpinLock events_lock_;  // of the event queue; taken before any vSMMU's lock

@@ -24,6 +24,7 @@ struct FakeHardware final : SmmuHardware {
   unsigned allocations_left = ~0u;
   bool acknowledges = true;
   bool eager = false;  // commands execute at once
+  bool hung = false;   // or never
   unsigned prod_stores = 0;
   std::uint64_t now = 0;
   std::function<void(smmu::Reg, std::uint32_t)> on_write;
@@ -86,7 +87,9 @@ struct FakeHardware final : SmmuHardware {
   void publish(const void*, std::size_t) override {}
   void collect(const void*, std::size_t) override {}
   std::uint64_t microseconds() override { return now += 1000; }
-  void relax() override { step(); }
+  void relax() override {
+    if (!hung) step();
+  }
 
   // Executes one command; false if there is none, or the queue stands on an error.
   bool step() {

@@ -193,6 +193,20 @@ TEST_F(SmmuInstanceTest, ACommandErrorDoesNotStopTheQueue) {
   EXPECT_EQ(smmu->command_counters().errors, 1u);
 }
 
+TEST_F(SmmuInstanceTest, AStandstillIsSaidOnce) {
+  start();
+  hardware.hung = true;
+  testing::internal::CaptureStdout();
+  const auto ticket = smmu->issue_and_sync({});
+  for (unsigned i = 0; i < 10'000'000 && !smmu->completed(ticket); ++i) {
+  }
+  const std::string said = testing::internal::GetCapturedStdout();
+  EXPECT_NE(said.find("smmuv3@0: the command queue stands still"), std::string::npos) << said;
+  EXPECT_EQ(said.find('\n'), said.size() - 1) << said;
+  hardware.hung = false;
+  stage2::wait(*smmu, ticket);
+}
+
 struct Owner final : StreamOwner {
   using StreamOwner::StreamOwner;
   std::vector<Event> seen;
