@@ -45,8 +45,7 @@ class Commands : public ::testing::Test {
   Guest guest{virt};
 };
 
-// --- One by one
-// ------------------------------------------------------------------------------------------------------------
+// --- One by one ------------------------------------------------------------------------------------------------------
 
 TEST_F(Commands, AddressInvalidationGoesToEveryDirtyTagWithItsVmid) {
   guest.submit({nh_va(5, 0x1234'5000), sync_none()});
@@ -266,8 +265,7 @@ TEST_F(Commands, EverySingleBitOfEveryCommand) {
   EXPECT_GT(refused, 500u);
 }
 
-// --- SYNC
-// ------------------------------------------------------------------------------------------------------------------
+// --- SYNC ------------------------------------------------------------------------------------------------------------
 
 TEST_F(Commands, BatchIsIssuedWithItsSync) {
   guest.submit({nh_va(1, 0x1000), nh_va(1, 0x2000), nh_va(1, 0x3000), sync_none()});
@@ -327,8 +325,7 @@ TEST_F(Commands, BatchesLongerThanTheBufferKeepTheirOrder) {
   EXPECT_EQ(smmu1.syncs, 1u);
 }
 
-// --- Dirty tags
-// --------------------------------------------------------------------------------------------------------------
+// --- Dirty tags ------------------------------------------------------------------------------------------------------
 
 TEST_F(Commands, TagsAreDirtyUntilNhAllWithoutStage1Streams) {
   const auto bypass = Ste{}.set<Ste::V>(true).set<Ste::Config>(SteConfig::bypass);
@@ -363,8 +360,7 @@ TEST_F(Commands, AStage1StreamBetweenNhAllAndSyncKeepsTheTagDirty) {
   EXPECT_TRUE(virt.vsmmu->backings()[1].dirty);
 }
 
-// --- Errors and the ring
-// -----------------------------------------------------------------------------------------------------
+// --- Errors and the ring ---------------------------------------------------------------------------------------------
 
 TEST_F(Commands, AnErrorStopsAtTheCommand) {
   guest.submit({nh_va(1, 0x1000), Command{}, nh_va(2, 0x2000), sync_none()});
@@ -539,8 +535,7 @@ TEST_F(Commands, AreCounted) {
   EXPECT_EQ(c.illegal, 1u);
 }
 
-// --- Bounded work
-// ------------------------------------------------------------------------------------------------------------
+// --- Bounded work ----------------------------------------------------------------------------------------------------
 
 class BoundedCommands : public Commands {
  protected:
@@ -629,8 +624,7 @@ TEST_F(BoundedCommands, ResumeFinishesWhatAVcpuAbandoned) {
   EXPECT_EQ(guest.cons(), 2u);
 }
 
-// --- Narrow announcements
-// ----------------------------------------------------------------------------------------------------
+// --- Narrow announcements --------------------------------------------------------------------------------------------
 
 class NarrowCommands : public Commands {
  protected:

@@ -209,8 +209,7 @@ TEST(EventRebuild, OwnersOfTheRest) {
   EXPECT_EQ(owner(FBadAtsTreq{}), EventOwner::host);
 }
 
-// --- The queue
-// -----------------------------------------------------------------------------------------------------------
+// --- The queue -------------------------------------------------------------------------------------------------------
 
 class EventQueue : public ::testing::Test {
  protected:

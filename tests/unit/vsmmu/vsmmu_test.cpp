@@ -16,8 +16,7 @@ constexpr VStreamID kB{0x10};
 constexpr StreamID kSidA{0x0808};
 constexpr StreamID kSidB{0x1010};
 
-// --- Life
-// ------------------------------------------------------------------------------------------------------------------
+// --- Life ------------------------------------------------------------------------------------------------------------
 
 TEST(VSmmu, HoldsOneVmidPerInstance) {
   Machine m{2};
@@ -140,8 +139,7 @@ TEST(VSmmu, ShutdownAbortsStreamsBeforeItFlushesTheTag) {
   EXPECT_EQ(v.vsmmu->attach(kA, *m.smmus[0], kSidA).error(), stage2::Error::incompatible);
 }
 
-// --- Streams
-// -----------------------------------------------------------------------------------------------------------------
+// --- Streams ---------------------------------------------------------------------------------------------------------
 
 class Streams : public ::testing::Test {
  protected:
@@ -360,8 +358,7 @@ TEST_F(Streams, ResetGoesBackToBypass) {
   EXPECT_EQ(guest.cons(), 2u);
 }
 
-// --- Linux
-// -------------------------------------------------------------------------------------------------------------------
+// --- Linux -----------------------------------------------------------------------------------------------------------
 
 TEST(LinuxDriver, ProbesAndResets) {
   Machine m{2};
@@ -473,8 +470,7 @@ TEST_F(Streams, AdministrationServesNobodysQueue) {
   EXPECT_EQ(guest.cons(), guest.prod);
 }
 
-// --- Several pCPUs
-// -----------------------------------------------------------------------------------------------------------
+// --- Several pCPUs ---------------------------------------------------------------------------------------------------
 
 // A FakeSmmu records without locks: only the owner of the command side may be at it, which is what this shows (run
 // under TSan to be sure).
