@@ -84,7 +84,7 @@ VSmmu::VSmmu(const Announced& announced, const Surroundings& surroundings, const
       interrupts_{surroundings.interrupts},
       drain_{surroundings.drain},
       domain_{surroundings.domain},
-      bounds_{.commands = std::max(bounds.commands, 1u),
+      bounds_{.commands = std::max(bounds.commands, 2u),  // one look at the queue finds out that it is empty
               .polls = std::max(bounds.polls, 1u),
               .installs = std::max(bounds.installs, 1u)},
       registers_{surroundings.pages, announced_} {}
