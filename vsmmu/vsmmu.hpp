@@ -41,8 +41,8 @@ enum class Progress : std::uint8_t {
   again  // the bound of work was reached: take pending interrupts, then execute the same store again
 };
 
-// Bounds of the work of one exit; each exit does at least one step: less than 2 commands (one and a look for more), or 0 of the
-// others, counts as that.
+// Bounds of the work of one exit. Each exit does at least one step: fewer than 2 commands (one, and a look for more) or 0 of the
+// others count as that.
 struct Bounds {
   unsigned commands = 256;  // and STEs read
   unsigned polls = 20000;   // of SYNCs that have not completed
