@@ -16,10 +16,7 @@ namespace weir::vmsa {
 
 inline constexpr std::size_t kEntries = 512;  // per table, which is a page
 inline constexpr unsigned kLastLevel = 3;     // lookup levels are 0..3
-constexpr unsigned level_shift(unsigned level) {
-  [[assume(level <= kLastLevel)]];
-  return 39 - 9 * level;
-}
+constexpr unsigned level_shift(unsigned level) { return level < kLastLevel ? 39 - 9 * level : 12; }
 constexpr std::uint64_t level_size(unsigned level) {
   return std::uint64_t{1} << level_shift(level);
 }  // bytes per entry
