@@ -203,7 +203,6 @@ void vgic_release(Vm& vm) {
 
 void vgic_online(Vcpu& vcpu) { vcpu.vm().vgic->online(vcpu.index()); }
 void vgic_offline(Vcpu& vcpu) { vcpu.vm().vgic->offline(vcpu.index()); }
-bool vgic_pending(Vcpu& vcpu) { return vcpu.vm().vgic->pending(vcpu.index()); }
 void vgic_flush(Vcpu& vcpu) { vcpu.vm().vgic->flush(vcpu.index()); }
 
 bool vgic_write_sysreg(Vcpu& vcpu, gic::Icc reg, std::uint64_t value) {

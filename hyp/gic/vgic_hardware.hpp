@@ -27,7 +27,6 @@ void vgic_release(Vm& vm);
 
 void vgic_online(Vcpu& vcpu);   // at PSCI CPU_ON, before the first entry
 void vgic_offline(Vcpu& vcpu);  // at PSCI CPU_OFF, and when the VM stops
-[[nodiscard]] bool vgic_pending(Vcpu& vcpu);
 
 void vgic_flush(Vcpu& vcpu);
 // The last thing before enter_guest, with interrupts masked: an IPI that comes later ends the guest's run at once.
@@ -35,8 +34,7 @@ inline void vgic_enter(Vcpu& vcpu) {
   if (vcpu.gic->has_work()) [[unlikely]]
     vgic_flush(vcpu);
 }
-// Nothing is read back at an exit: list registers stay in the hardware.
-inline void vgic_exit(Vcpu&) {}
+// An exit reads nothing back: list registers stay in the hardware.
 
 // A trapped access to the GIC's system registers (`reg` as in gic::sysreg_encoding). False: not one of these.
 [[nodiscard]] bool vgic_write_sysreg(Vcpu& vcpu, gic::Icc reg, std::uint64_t value);

@@ -170,11 +170,6 @@ void free_pages(PA at, std::size_t bytes) {
   pages.add(at, size);
 }
 
-void donate_pages(PA at, std::size_t bytes) {
-  const MemoryRange whole = shrink({at, bytes});
-  if (whole.bytes != 0) free_pages(whole.base, whole.bytes);
-}
-
 std::uint64_t free_bytes() {
   const SpinLock::Guard guard{lock};
   return pages.free_bytes();

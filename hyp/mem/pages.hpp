@@ -30,8 +30,6 @@ void heap_init(unsigned pcpus);
 [[nodiscard]] std::expected<PA, MemoryError> allocate_pages(std::size_t bytes, std::size_t alignment = kPage4K);
 // Gives back what allocate_pages gave, or any page-aligned part of it.
 void free_pages(PA at, std::size_t bytes);
-// Returns a reserved range whose content is not needed any more (an initrd) to the allocator.
-void donate_pages(PA at, std::size_t bytes);
 [[nodiscard]] std::uint64_t free_bytes();
 
 // The EL2 pointer to RAM or to a mapped device, and back. `physical` knows the image's own addresses too.

@@ -60,7 +60,6 @@ void Vcpu::run() {
     }
     vgic_enter(*this);
     const ExitKind kind = enter_guest(&registers);
-    vgic_exit(*this);
     handle_exit(*this, kind);
   }
   if (online) vgic_offline(*this);

@@ -1,4 +1,4 @@
-// The physical memory of the software model: sparse, in pages of 4 KiB. Coherent only, for now: it has no memory types,
+// The physical memory of the software model: sparse, in pages of 4 KiB. Coherent only: it has no memory types,
 // so a missing clean or a mismatched alias is not seen.
 #pragma once
 
