@@ -41,23 +41,11 @@ Smmu::Smmu(PhysicalMemory& memory, const Parameters& parameters)
 
 std::uint32_t Smmu::read(Reg reg) {
   switch (reg) {
-    case Reg::IDR0:
-      return IDR0{}
-          .set<IDR0::S1P>(true)
-          .set<IDR0::S2P>(true)
-          .set<IDR0::TTF>(TtFormat::aarch64)
-          .set<IDR0::COHACC>(true)
-          .set<IDR0::ASID16>(true)
-          .set<IDR0::VMID16>(parameters_.vmid16)
-          .set<IDR0::TTENDIAN>(TtEndian::little)
-          .set<IDR0::STALL_MODEL>(StallModel::terminate_only)
-          .set<IDR0::ST_LEVEL>(parameters_.two_level ? StLevel::two_level : StLevel::linear)
-          .words[0];
-    case Reg::IDR1:
-      return IDR1{}.set<IDR1::SIDSIZE>(parameters_.sid_bits).set<IDR1::CMDQS>(6).set<IDR1::EVENTQS>(7).words[0];
-    case Reg::IDR3: return IDR3{}.set<IDR3::RIL>(parameters_.ril).set<IDR3::BBML>(parameters_.bbml).words[0];
-    case Reg::IDR5: return IDR5{}.set<IDR5::GRAN4K>(true).set<IDR5::OAS>(parameters_.oas).words[0];
-    case Reg::AIDR: return AIDR{}.set<AIDR::ArchMinorRev>(2).words[0];
+    case Reg::IDR0: return parameters_.idr0().words[0];
+    case Reg::IDR1: return parameters_.idr1().words[0];
+    case Reg::IDR3: return parameters_.idr3().words[0];
+    case Reg::IDR5: return parameters_.idr5().words[0];
+    case Reg::AIDR: return AIDR{}.set<AIDR::ArchMinorRev>(parameters_.minor_revision).words[0];
     case Reg::CR0: return cr0_.words[0];
     case Reg::CR0ACK: return cr0ack_.words[0];
     case Reg::GBPA: return gbpa_next_.words[0];

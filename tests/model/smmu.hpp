@@ -26,22 +26,11 @@
 #include "guest-abi/smmu/ste.hpp"
 #include "hyp/smmu/hardware.hpp"
 #include "tests/model/memory.hpp"
+#include "tests/model/parameters.hpp"
 #include "tests/model/queues.hpp"
 #include "tests/model/tlb.hpp"
 
 namespace weir::model {
-
-struct Parameters {
-  std::uint64_t seed = 0;
-  unsigned sid_bits = 10;
-  bool two_level = true;
-  bool ril = true;
-  bool vmid16 = true;
-  unsigned bbml = 0;
-  smmu::AddressSize oas = smmu::AddressSize::bits44;
-  bool prefetches = true;  // step() fills caches
-  bool evicts = true;      // step() drops an entry now and then
-};
 
 class Smmu final : public SmmuHardware {
  public:
