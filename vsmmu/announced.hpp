@@ -22,6 +22,13 @@ struct Config {
   bool range_invalidation = true;
   bool asid16 = true;
   bool coherent = true;
+  unsigned ssid_bits = 20;  // width of a SubstreamID; 0: no substreams
+  bool stall = true;
+  bool ats = false;  // some stream is granted ATS; likewise PRI
+  bool pri = false;
+  // What Weir itself carries out, whatever the instances do:
+  bool msi = true;
+  bool sev = true;
 };
 
 struct Announced {

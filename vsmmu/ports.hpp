@@ -30,6 +30,11 @@ enum class Irq : std::uint8_t { evtq, priq, cmdq_sync, gerror };
 class Interrupts {
  public:
   virtual void raise(Irq irq) = 0;
+  // The event of CMD_SYNC with CS == SIG_SEV (4.7.3): wakes whichever of the VM's CPUs waits in WFE.
+  virtual void send_event() = 0;
+  // A message-signalled interrupt (3.18.1): one aligned 32-bit store, single-copy atomic, of `data` to `to`, which is RAM of the
+  // VM or a doorbell. False: an external abort, nothing takes it there.
+  [[nodiscard]] virtual bool message(IPA to, std::uint32_t data) = 0;
 
  protected:
   ~Interrupts() = default;

@@ -17,6 +17,12 @@ enum class AtsGrant : std::uint8_t {
   full          // the device may use host addresses: only if the manifest trusts it by name
 };
 
+// What the manifest lets a device do beyond plain DMA.
+struct StreamGrant {
+  AtsGrant ats = AtsGrant::none;
+  bool pri = false;  // its page requests reach the guest; without ATS it means nothing
+};
+
 // What a guest's STE may ask for.
 struct MergeLimits {
   unsigned oas_bits{};   // of the vSMMU

@@ -68,6 +68,7 @@ struct CreateFailure {
 struct Stream {
   VStreamID vsid;
   StreamID sid;
+  StreamGrant grant;
   Backing* backing = nullptr;
   smmu::Ste vste;                        // as last read from the guest's stream table
   smmu::Ste installed;                   // the physical STE
@@ -115,7 +116,8 @@ class VSmmu {
   // Binds `vsid` to a stream of one of the instances and installs the STE that the vSMMU's state demands. Errors, with
   // nothing changed: out_of_range (vsid), already_mapped, incompatible (not one of the instances), no_such_stream,
   // out_of_memory.
-  [[nodiscard]] std::expected<void, stage2::Error> attach(VStreamID vsid, stage2::SmmuPort& smmu, StreamID sid);
+  [[nodiscard]] std::expected<void, stage2::Error> attach(VStreamID vsid, stage2::SmmuPort& smmu, StreamID sid,
+                                                          const StreamGrant& grant = {});
   // The stream aborts from now on. Errors, with the stream still attached: no_such_stream, out_of_memory.
   [[nodiscard]] std::expected<void, stage2::Error> detach(VStreamID vsid);
 

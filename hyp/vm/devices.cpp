@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "guest-abi/smmu/print.hpp"
+#include "hyp/arch/barriers.hpp"
 #include "hyp/gic/vgic.hpp"
 #include "hyp/log/log.hpp"
 #include "hyp/machine/machine.hpp"
@@ -94,6 +95,8 @@ class VsmmuDevice final : public MmioDevice, public vsmmu::Interrupts {
   void raise(vsmmu::Irq irq) override {
     vm_.vgic->pulse(guest_map::vsmmu_intid(index_) + static_cast<std::uint32_t>(irq));
   }
+  void send_event() override { sev(); }
+  [[nodiscard]] bool message(IPA to, std::uint32_t data) override { return vm_.memory().store(to, data); }
 
   std::unique_ptr<vsmmu::VSmmu> device;
 

@@ -2,6 +2,7 @@
 // belongs to a guest. Nothing is read twice; a copy is what decisions are made on.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -32,6 +33,12 @@ class GuestMemory final : public vsmmu::GuestMemory {
   [[nodiscard]] bool write(IPA to, std::span<const std::byte> from) override {
     if (!contains(to, from.size())) return false;
     if (!from.empty()) std::memcpy(memory_ + (to - base_), from.data(), from.size());
+    return true;
+  }
+  // One aligned word, in one piece, after all earlier stores. False if it is not RAM or not aligned.
+  [[nodiscard]] bool store(IPA to, std::uint32_t value) {
+    if (!contains(to, sizeof value) || to.value % sizeof value != 0) return false;
+    std::atomic_ref{*reinterpret_cast<std::uint32_t*>(memory_ + (to - base_))}.store(value, std::memory_order_release);
     return true;
   }
   // For the loader: the bytes themselves, before the guest runs. Empty if not all of them are RAM.

@@ -222,6 +222,8 @@ class Machine final : public vsmmu::Interrupts, public vsmmu::EventDrain {
   }
 
   void raise(vsmmu::Irq irq) override { ++interrupts[irq]; }
+  void send_event() override { ++sev; }
+  bool message(IPA to, std::uint32_t data) override { return ram.write(to, std::as_bytes(std::span{&data, 1})); }
   void drain_events(stage2::SmmuPort& smmu) override {
     SmmuInstance& instance = static_cast<Port&>(smmu).instance();
     instance.drain_events(instance.event_capacity());
@@ -247,6 +249,7 @@ class Machine final : public vsmmu::Interrupts, public vsmmu::EventDrain {
   std::array<std::uint32_t, 1024> page1{};
   std::unique_ptr<vsmmu::VSmmu> vsmmu;
   std::map<vsmmu::Irq, unsigned> interrupts;
+  unsigned sev = 0;
   std::uint64_t stage2_faults = 0;
   std::uint64_t host_events = 0;
 

@@ -68,6 +68,20 @@ class FakeInterrupts final : public vsmmu::Interrupts {
     ++count[irq];
     if (on_raise) on_raise(irq);
   }
+  void send_event() override { ++events; }
+  bool message(IPA to, std::uint32_t data) override {
+    if (refuse_messages) return false;
+    messages.push_back({to, data});
+    return true;
+  }
+  struct Message {
+    IPA to;
+    std::uint32_t data;
+    friend bool operator==(const Message&, const Message&) = default;
+  };
+  unsigned events = 0;
+  bool refuse_messages = false;
+  std::vector<Message> messages;
   std::map<vsmmu::Irq, unsigned> count;
   std::function<void(vsmmu::Irq)> on_raise;
 };

@@ -1,0 +1,173 @@
+// The streams of a vSMMU: which physical STE each has, and why.
+#include <algorithm>
+
+#include "stage2/support/make.hpp"
+#include "vsmmu/ownership.hpp"
+#include "vsmmu/vsmmu.hpp"
+
+namespace weir::vsmmu {
+
+namespace {
+
+// Whether the guest may see events of a stream with this physical STE. Stage 2 alone faults for the host only.
+bool reports_to_guest(const smmu::Ste& ste) { return !ste.get<smmu::Ste::V>() || uses_stage1(ste); }
+
+}  // namespace
+
+std::expected<void, stage2::Error> VSmmu::attach(VStreamID vsid, stage2::SmmuPort& smmu, StreamID sid,
+                                                 const StreamGrant& grant) {
+  const Ownership own{*this};
+  Backing* const backing = fanout_.find(smmu);
+  if (backing == nullptr || !backing->tag) return std::unexpected{stage2::Error::incompatible};
+  if (std::uint64_t{vsid.value} >> announced_.sid_bits() != 0) return std::unexpected{stage2::Error::out_of_range};
+  if (find(vsid) != nullptr) return std::unexpected{stage2::Error::already_mapped};
+  auto grown = make_array<Stream>(stream_count_ + 1);
+  if (!grown) return std::unexpected{stage2::Error::out_of_memory};
+
+  Stream s;
+  s.vsid = vsid;
+  s.sid = sid;
+  s.grant = grant;
+  s.backing = backing;
+  const Target target = target_of(s);
+  if (const auto installed = install(s, target.ste); !installed) return installed;
+  s.vste = target.vste;
+  s.fault = target.fault;
+
+  const std::size_t at = lower_bound(vsid.value);
+  std::copy_n(streams_.get(), at, grown.get());
+  grown[at] = s;
+  std::copy_n(streams_.get() + at, stream_count_ - at, grown.get() + at + 1);
+  const SpinLock::Guard guard{lock_};
+  streams_.swap(grown);
+  ++stream_count_;
+  return {};
+}
+
+std::expected<void, stage2::Error> VSmmu::detach(VStreamID vsid) {
+  const Ownership own{*this};
+  Stream* const s = find(vsid);
+  if (s == nullptr) return std::unexpected{stage2::Error::no_such_stream};
+  if (!take_out(*s)) return std::unexpected{stage2::Error::out_of_memory};
+  const SpinLock::Guard guard{lock_};
+  std::move(s + 1, streams_.get() + stream_count_, s);
+  --stream_count_;
+  return {};
+}
+
+std::size_t VSmmu::lower_bound(std::uint64_t vsid) const {
+  const Stream* const first = streams_.get();
+  const auto* found = std::lower_bound(first, first + stream_count_, vsid,
+                                       [](const Stream& s, std::uint64_t v) { return s.vsid.value < v; });
+  return static_cast<std::size_t>(found - first);
+}
+
+Stream* VSmmu::find(VStreamID vsid) {
+  const std::size_t at = lower_bound(vsid.value);
+  return at < stream_count_ && streams_[at].vsid == vsid ? &streams_[at] : nullptr;
+}
+
+// The STE that the guest's tables and registers now ask for.
+VSmmu::Target VSmmu::target_of(const Stream& s) {
+  Target t;
+  const GlobalState state{.enabled = registers_.cr0().get<smmu::CR0::SMMUEN>(),
+                          .gbpa_abort = registers_.gbpa().get<smmu::GBPA::ABORT>()};
+  if (state.enabled) {
+    const StreamTable table{registers_.strtab_base(), registers_.strtab_base_cfg(), announced_.sid_bits()};
+    const auto vste = table.fetch(memory_, s.vsid);
+    if (!vste) {
+      t.ste = invalid_ste();
+      t.fault = vste.error();
+      return t;
+    }
+    t.vste = *vste;
+  }
+  const Merged merged =
+      merge_ste(t.vste, state, MergeLimits::of(announced_, s.backing->port->capabilities()), s.backing->stage2);
+  t.ste = merged.ste;
+  if (merged.event) t.fault = SteFault{*merged.event, {}};
+  return t;
+}
+
+std::expected<void, stage2::Error> VSmmu::install(Stream& s, const smmu::Ste& ste) {
+  Backing& b = *s.backing;
+  const bool had_stage1 = uses_stage1(s.installed);
+  const bool has_stage1 = uses_stage1(ste);
+  if (has_stage1) Fanout::add_stage1(b);  // before the hardware can fill its TLB
+  if (const auto ok = domain_.install(*b.tag, s.sid, s.use, ste); !ok) {
+    if (has_stage1) Fanout::remove_stage1(b);
+    return ok;
+  }
+  if (had_stage1) Fanout::remove_stage1(b);
+  if (s.use && reports_to_guest(s.installed)) --b.reporting;
+  if (reports_to_guest(ste)) ++b.reporting;
+  ++counters_.installs;
+  s.use = stage2::StreamUse::of(ste);
+  s.installed = ste;
+  return {};
+}
+
+// The stream aborts and leaves the domain. False: its old STE is still in place, which is not expected, because a
+// stream that has an STE needs no memory to abort.
+bool VSmmu::take_out(Stream& s) {
+  if (!s.use) return true;
+  Backing& b = *s.backing;
+  if (!domain_.uninstall(*b.tag, s.sid, *s.use, abort_ste())) {
+    ++counters_.install_failures;
+    return false;
+  }
+  if (uses_stage1(s.installed)) Fanout::remove_stage1(b);
+  if (reports_to_guest(s.installed)) --b.reporting;
+  const SpinLock::Guard guard{lock_};
+  s.use.reset();
+  s.installed = abort_ste();
+  s.fault.reset();
+  return true;
+}
+
+// Makes the physical STE what the guest asks for. `invalidate`: the guest has invalidated its configuration, so that
+// context descriptors cached through an unchanged STE must go too. True if a new STE was (to be) installed.
+bool VSmmu::update(Stream& s, bool invalidate) {
+  const Target target = target_of(s);
+  const bool same = s.use && target.ste == s.installed;
+  if (same) {
+    if (invalidate) fanout_.push(*s.backing, smmu::cfgi_ste(s.sid, true));
+  } else {
+    Stream next = s;
+    if (!install(next, target.ste)) {
+      // Out of memory. The old STE may give access that the guest has just taken away: abort, for which nothing is
+      // needed.
+      ++counters_.install_failures;
+      (void)take_out(s);
+      return true;
+    }
+    const SpinLock::Guard guard{lock_};
+    s.installed = next.installed;
+    s.use = next.use;
+  }
+  const SpinLock::Guard guard{lock_};
+  s.vste = target.vste;
+  s.fault = target.fault;
+  s.bad = 0;
+  return !same;
+}
+
+bool VSmmu::silence(VStreamID vsid) {
+  if (try_own(Owner::administration) != Owner::nobody) return false;
+  if (pending_ == Pending::none) {
+    if (Stream* const s = find(vsid); s != nullptr && s->use) {
+      Stream next = *s;
+      if (install(next, abort_ste())) {
+        const SpinLock::Guard guard{lock_};
+        s->installed = next.installed;
+        s->use = next.use;
+        s->fault.reset();
+      }
+    }
+  }
+  const bool done = pending_ == Pending::none;
+  disown();
+  return done;
+}
+
+}  // namespace weir::vsmmu
