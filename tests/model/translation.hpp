@@ -22,7 +22,7 @@ namespace weir::model {
 
 class PhysicalMemory;
 struct Parameters;
-class Tlb;
+class TranslationCache;
 class ConfigCache;
 
 // A transaction as it reaches the SMMU.
@@ -137,7 +137,7 @@ class Translator {
   void reset();
 
   // For tests.
-  [[nodiscard]] const Tlb& tlb() const { return *tlb_; }
+  [[nodiscard]] const TranslationCache& tlb() const { return *tlb_; }
   [[nodiscard]] bool ste_cached(StreamID sid) const;
   [[nodiscard]] bool cd_cached(StreamID sid, SubstreamID ssid = SubstreamID{}) const;
 
@@ -147,7 +147,7 @@ class Translator {
   PhysicalMemory& memory_;
   const Parameters& parameters_;
   std::mt19937_64& random_;
-  std::unique_ptr<Tlb> tlb_;
+  std::unique_ptr<TranslationCache> tlb_;
   std::unique_ptr<ConfigCache> configurations_;
   std::unique_ptr<Heard> heard_;
 };
