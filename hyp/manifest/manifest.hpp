@@ -26,11 +26,21 @@ inline constexpr std::size_t kMaxVmDevices = 31;                             // 
 inline constexpr std::uint64_t kMemoryUnit = 0x200000;                       // a VM's memory is a multiple of 2 MiB
 inline constexpr std::uint64_t kMaxVmMemory = 0x80'0000'0000 - 0x4000'0000;  // up to the 64-bit PCI window
 
-// What a VM sees is the intersection of what its SMMUs can do, narrowed by these.
+// What a VM sees is the intersection of what its SMMUs can do, narrowed by these. None of them adds anything: the default
+// of a number is the largest that is offered at all.
 struct VsmmuNarrowing {
   bool no_range_invalidation{};
   bool linear_stream_table{};
-  std::uint8_t asid_bits{16};  // 8 or 16
+  bool no_stall{};
+  bool no_msi{};
+  bool no_sev{};
+  bool no_httu{};
+  std::uint8_t asid_bits{16};           // 8 or 16
+  std::uint8_t substream_bits{20};      // 0: no substreams
+  std::uint8_t oas_bits{52};            // as the architecture encodes them
+  std::uint8_t command_queue_log2{14};  // entries; as the next two
+  std::uint8_t event_queue_log2{12};
+  std::uint8_t pri_queue_log2{12};
 };
 
 struct VsmmuConfig {
@@ -43,6 +53,13 @@ struct VsmmuConfig {
 // What happens when a device touches memory that its VM does not own.
 enum class ViolationPolicy : std::uint8_t { log, quarantine, stop };
 
+// How far a device may use Address Translation Services.
+enum class AtsChoice : std::uint8_t {
+  none,
+  split_stage,  // it is given IPAs: what it sends as translated still passes stage 2
+  full          // it is given host addresses, and what it sends as translated is believed
+};
+
 struct DeviceConfig {
   std::string_view name;
   int node{};  // offset in Manifest::blob, for messages
@@ -50,6 +67,9 @@ struct DeviceConfig {
   unsigned vsmmu{};     // index into VmConfig::vsmmus
   std::uint8_t slot{};  // device number on the VM's virtual bus 0, 1..31
   ViolationPolicy on_violation{};
+  AtsChoice ats{};
+  bool pri{};    // its page requests reach the guest; only with ats
+  bool pasid{};  // it may tag its transactions with SubstreamIDs
 };
 
 struct VmConfig {

@@ -35,9 +35,43 @@ constexpr std::array<std::string_view, 1> kRootNodes{"vms"};
 constexpr std::array<std::string_view, 7> kVmProperties{"kernel", "initrd", "bootargs",    "cpus",
                                                         "pcpus",  "memory", "entry-offset"};
 constexpr std::array<std::string_view, 2> kVmNodes{"vsmmus", "devices"};
-constexpr std::array<std::string_view, 4> kVsmmuProperties{"backing", "no-range-invalidation", "linear-stream-table",
-                                                           "asid-bits"};
-constexpr std::array<std::string_view, 4> kDeviceProperties{"pci", "vsmmu", "slot", "on-violation"};
+
+// Properties of a vSMMU that take something away, and where they are kept.
+struct NarrowingFlag {
+  const char* name;
+  bool VsmmuNarrowing::* to;
+};
+constexpr std::array<NarrowingFlag, 6> kFlags{{{"no-range-invalidation", &VsmmuNarrowing::no_range_invalidation},
+                                               {"linear-stream-table", &VsmmuNarrowing::linear_stream_table},
+                                               {"no-stall", &VsmmuNarrowing::no_stall},
+                                               {"no-msi", &VsmmuNarrowing::no_msi},
+                                               {"no-sev", &VsmmuNarrowing::no_sev},
+                                               {"no-httu", &VsmmuNarrowing::no_httu}}};
+constexpr std::array<std::uint8_t, 2> kAsidBits{8, 16};
+constexpr std::array<std::uint8_t, 7> kOasBits{32, 36, 40, 42, 44, 48, 52};
+struct NarrowingNumber {
+  const char* name;
+  std::uint8_t VsmmuNarrowing::* to;   // its default is the most there can be
+  std::uint8_t least;                  // used if there is no list
+  std::span<const std::uint8_t> only;  // what it can be, if not everything up to the most
+  std::string_view problem, expected;  // for `only`
+};
+constexpr std::array<NarrowingNumber, 6> kNumbers{
+    {{"asid-bits", &VsmmuNarrowing::asid_bits, 8, kAsidBits, "no width of an ASID", "8 or 16"},
+     {"substream-bits", &VsmmuNarrowing::substream_bits, 0, {}, {}, {}},
+     {"oas-bits", &VsmmuNarrowing::oas_bits, 32, kOasBits, "no output address size", "32, 36, 40, 42, 44, 48 or 52"},
+     {"command-queue-log2", &VsmmuNarrowing::command_queue_log2, 1, {}, {}, {}},
+     {"event-queue-log2", &VsmmuNarrowing::event_queue_log2, 0, {}, {}, {}},
+     {"pri-queue-log2", &VsmmuNarrowing::pri_queue_log2, 0, {}, {}, {}}}};
+constexpr auto kVsmmuProperties = [] {
+  std::array<std::string_view, 1 + kFlags.size() + kNumbers.size()> names{"backing"};
+  std::size_t n = 1;
+  for (const NarrowingFlag& f : kFlags) names[n++] = f.name;
+  for (const NarrowingNumber& f : kNumbers) names[n++] = f.name;
+  return names;
+}();
+constexpr std::array<std::string_view, 7> kDeviceProperties{"pci", "vsmmu", "slot", "on-violation",
+                                                            "ats", "pri",   "pasid"};
 constexpr Vocabulary kRoot{.properties = kRootProperties, .nodes = kRootNodes};
 constexpr Vocabulary kList{.properties = {}, .nodes = {}, .free_names = true};  // vms, vsmmus, devices
 constexpr Vocabulary kVm{.properties = kVmProperties, .nodes = kVmNodes};
@@ -281,17 +315,19 @@ Checked read_vsmmu(Node node, VsmmuConfig& vsmmu) {
     if (!vsmmu.backing.push_back(name)) return wrong(Code::too_many, node, backing, "too many SMMUs", "at most 16");
   }
 
-  const auto no_ril = flag(node, "no-range-invalidation");
-  if (!no_ril) return std::unexpected{no_ril.error()};
-  const auto linear = flag(node, "linear-stream-table");
-  if (!linear) return std::unexpected{linear.error()};
-  vsmmu.narrowing.no_range_invalidation = *no_ril;
-  vsmmu.narrowing.linear_stream_table = *linear;
-  if (const Property bits = node.property("asid-bits")) {
-    const auto value = number(node, bits, 8, 16);
+  for (const NarrowingFlag& f : kFlags) {
+    const auto set = flag(node, f.name);
+    if (!set) return std::unexpected{set.error()};
+    vsmmu.narrowing.*f.to = *set;
+  }
+  for (const NarrowingNumber& n : kNumbers) {
+    const Property p = node.property(n.name);
+    if (!p) continue;
+    const auto value = number(node, p, n.only.empty() ? n.least : 0, n.only.empty() ? vsmmu.narrowing.*n.to : ~0U);
     if (!value) return std::unexpected{value.error()};
-    if (*value != 8 && *value != 16) return wrong(Code::bad_value, node, bits, "no width of an ASID", "8 or 16");
-    vsmmu.narrowing.asid_bits = static_cast<std::uint8_t>(*value);
+    if (!n.only.empty() && std::ranges::find(n.only, *value) == n.only.end())
+      return wrong(Code::bad_value, node, p, n.problem, n.expected);
+    vsmmu.narrowing.*n.to = static_cast<std::uint8_t>(*value);
   }
   return {};
 }
@@ -358,6 +394,27 @@ Checked read_device(Node node, const Manifest& manifest, const VmConfig& vm, Dev
   const auto policy = choice(node, "on-violation", kPolicies, ViolationPolicy::log);
   if (!policy) return std::unexpected{policy.error()};
   device.on_violation = *policy;
+
+  static constexpr std::array<Choice<AtsChoice>, 2> kAts{
+      {{"split-stage", AtsChoice::split_stage}, {"full", AtsChoice::full}}};
+  const auto ats = choice(node, "ats", kAts, AtsChoice::none);
+  if (!ats) return std::unexpected{ats.error()};
+  const auto pri = flag(node, "pri");
+  if (!pri) return std::unexpected{pri.error()};
+  const auto pasid = flag(node, "pasid");
+  if (!pasid) return std::unexpected{pasid.error()};
+  // IHI 0070, 3.9: a page request asks for what an ATS request was refused.
+  if (*pri && *ats == AtsChoice::none)
+    return wrong(Code::missing, node, node.property("pri"), "page requests are part of ATS",
+                 "ats = \"split-stage\" or \"full\" with it");
+  if (*pasid && vm.vsmmus[device.vsmmu].narrowing.substream_bits == 0) {
+    dt::Line line = manifest::at(node, node.property("pasid"));
+    line << "substream-bits of " << vm.vsmmus[device.vsmmu].name << " is 0; expected 1 to 20, or no pasid";
+    return fail(Code::bad_value, line);
+  }
+  device.ats = *ats;
+  device.pri = *pri;
+  device.pasid = *pasid;
   return {};
 }
 

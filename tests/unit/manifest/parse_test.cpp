@@ -35,7 +35,11 @@ TEST(Manifest, Default) {
   EXPECT_EQ(vm.vsmmus[0].name, "vsmmu0");
   ASSERT_EQ(vm.vsmmus[0].backing.size(), 2U);
   EXPECT_EQ(vm.vsmmus[0].backing[1], "smmuv3@c040000");
-  EXPECT_EQ(vm.vsmmus[0].narrowing.asid_bits, 16);
+  const VsmmuNarrowing& narrowing = vm.vsmmus[0].narrowing;
+  EXPECT_FALSE(narrowing.no_range_invalidation || narrowing.linear_stream_table || narrowing.no_stall);
+  EXPECT_FALSE(narrowing.no_msi || narrowing.no_sev || narrowing.no_httu);
+  EXPECT_EQ(narrowing.asid_bits, 16);
+  EXPECT_EQ(narrowing.substream_bits, 20);
   ASSERT_EQ(vm.devices.size(), 2U);
   EXPECT_EQ(vm.devices[0].name, "disk1");
   EXPECT_EQ(vm.devices[1].pci, TopologyPath::parse("10:02.0/00.0"));
@@ -51,9 +55,17 @@ TEST(Manifest, EverythingElse) {
   root["__symbols__"].set("vsmmu0", "/vms/a/vsmmus/vsmmu0");  // dtc -@
   Tree& a = test::add_vm(root, "a").set("kernel", "raw.bin").set("entry-offset", cells(0, 0x40));
   a.remove("cpus").set("pcpus", cells(3, 1));
-  test::add_vsmmu(a, "smmu").set("no-range-invalidation").set("linear-stream-table").set("asid-bits", cells(8));
-  test::add_device(a, "x", "0001:08:1f.7").set("slot", cells(1)).set("on-violation", "stop");
-  test::add_device(a, "y", "08:1f.7").set("on-violation", "quarantine");
+  Tree& vsmmu = test::add_vsmmu(a, "smmu");
+  for (const char* flag : {"no-range-invalidation", "linear-stream-table", "no-stall", "no-msi", "no-sev", "no-httu"})
+    vsmmu.set(flag);
+  vsmmu.set("asid-bits", cells(8)).set("substream-bits", cells(5)).set("oas-bits", cells(40));
+  vsmmu.set("command-queue-log2", cells(7)).set("event-queue-log2", cells(6)).set("pri-queue-log2", cells(3));
+  test::add_device(a, "x", "0001:08:1f.7").set("slot", cells(1)).set("on-violation", "stop").set("ats", "full");
+  test::add_device(a, "y", "08:1f.7")
+      .set("on-violation", "quarantine")
+      .set("ats", "split-stage")
+      .set("pri")
+      .set("pasid");
   test::add_device(a, "z", "08:1f.6").set("slot", cells(3));
   test::add_device(a, "w", "08:1f.5");
   test::add_vm(root, "b");
@@ -66,9 +78,16 @@ TEST(Manifest, EverythingElse) {
   EXPECT_EQ(vm.entry_offset, 0x40U);
   EXPECT_EQ(vm.vcpus, 2U);
   EXPECT_EQ(vm.pcpus[0], 3);
-  EXPECT_TRUE(vm.vsmmus[0].narrowing.no_range_invalidation);
-  EXPECT_TRUE(vm.vsmmus[0].narrowing.linear_stream_table);
-  EXPECT_EQ(vm.vsmmus[0].narrowing.asid_bits, 8);
+  const VsmmuNarrowing& narrowing = vm.vsmmus[0].narrowing;
+  EXPECT_TRUE(narrowing.no_range_invalidation);
+  EXPECT_TRUE(narrowing.linear_stream_table);
+  EXPECT_TRUE(narrowing.no_stall && narrowing.no_msi && narrowing.no_sev && narrowing.no_httu);
+  EXPECT_EQ(narrowing.asid_bits, 8);
+  EXPECT_EQ(narrowing.substream_bits, 5);
+  EXPECT_EQ(narrowing.oas_bits, 40);
+  EXPECT_EQ(narrowing.command_queue_log2, 7);
+  EXPECT_EQ(narrowing.event_queue_log2, 6);
+  EXPECT_EQ(narrowing.pri_queue_log2, 3);
   EXPECT_EQ(vm.devices[0].pci.segment, 1);
   EXPECT_EQ(vm.devices[0].on_violation, ViolationPolicy::stop);
   EXPECT_EQ(vm.devices[1].on_violation, ViolationPolicy::quarantine);
@@ -76,6 +95,11 @@ TEST(Manifest, EverythingElse) {
   EXPECT_EQ(vm.devices[1].slot, 2);
   EXPECT_EQ(vm.devices[2].slot, 3);
   EXPECT_EQ(vm.devices[3].slot, 4);
+  EXPECT_EQ(vm.devices[0].ats, AtsChoice::full);
+  EXPECT_FALSE(vm.devices[0].pri || vm.devices[0].pasid);
+  EXPECT_EQ(vm.devices[1].ats, AtsChoice::split_stage);
+  EXPECT_TRUE(vm.devices[1].pri && vm.devices[1].pasid);
+  EXPECT_EQ(vm.devices[2].ats, AtsChoice::none);
 }
 
 TEST(Manifest, PcpusAreAssignedAroundThePinnedOnes) {
@@ -212,6 +236,39 @@ constexpr Case kCases[] = {
      "/vms/linux: memory = <0x0 0x40000000>: too small for kernel, initrd and devicetree; expected at least 1025 MiB"},
     {"AsidBits", Code::bad_value, [](Tree&, Tree& vm) { vm["vsmmus"]["vsmmu0"].set("asid-bits", cells(12)); },
      "/vms/linux/vsmmus/vsmmu0: asid-bits = <0xc>: no width of an ASID; expected 8 or 16"},
+    {"HugeAsidBits", Code::bad_value, [](Tree&, Tree& vm) { vm["vsmmus"]["vsmmu0"].set("asid-bits", cells(0x108)); },
+     "/vms/linux/vsmmus/vsmmu0: asid-bits = <0x108>: no width of an ASID; expected 8 or 16"},
+    {"SubstreamBits", Code::bad_value, [](Tree&, Tree& vm) { vm["vsmmus"]["vsmmu0"].set("substream-bits", cells(21)); },
+     "/vms/linux/vsmmus/vsmmu0: substream-bits = <0x15>: out of range; expected 0 to 20"},
+    {"OasBits", Code::bad_value, [](Tree&, Tree& vm) { vm["vsmmus"]["vsmmu0"].set("oas-bits", cells(39)); },
+     "/vms/linux/vsmmus/vsmmu0: oas-bits = <0x27>: no output address size; expected 32, 36, 40, 42, 44, 48 or 52"},
+    {"CommandQueue", Code::bad_value,
+     [](Tree&, Tree& vm) { vm["vsmmus"]["vsmmu0"].set("command-queue-log2", cells(15)); },
+     "/vms/linux/vsmmus/vsmmu0: command-queue-log2 = <0xf>: out of range; expected 1 to 14"},
+    {"EventQueue", Code::bad_value, [](Tree&, Tree& vm) { vm["vsmmus"]["vsmmu0"].set("event-queue-log2", cells(13)); },
+     "/vms/linux/vsmmus/vsmmu0: event-queue-log2 = <0xd>: out of range; expected 0 to 12"},
+    {"PriQueue", Code::bad_value, [](Tree&, Tree& vm) { vm["vsmmus"]["vsmmu0"].set("pri-queue-log2", cells(13)); },
+     "/vms/linux/vsmmus/vsmmu0: pri-queue-log2 = <0xd>: out of range; expected 0 to 12"},
+    {"NumberIsAFlag", Code::bad_type, [](Tree&, Tree& vm) { vm["vsmmus"]["vsmmu0"].set("substream-bits"); },
+     "/vms/linux/vsmmus/vsmmu0: substream-bits = (empty): not one number; expected one cell, as in <2>"},
+    {"NoStallHasAValue", Code::bad_type, [](Tree&, Tree& vm) { vm["vsmmus"]["vsmmu0"].set("no-stall", cells(1)); },
+     "/vms/linux/vsmmus/vsmmu0: no-stall = <0x1>: not a flag; expected no value"},
+    {"Ats", Code::bad_value, [](Tree&, Tree& vm) { vm["devices"]["disk1"].set("ats", "yes"); },
+     "/vms/linux/devices/disk1: ats = \"yes\": not one of the choices; expected \"split-stage\", \"full\""},
+    {"AtsIsAFlag", Code::bad_type, [](Tree&, Tree& vm) { vm["devices"]["disk1"].set("ats", cells(1)); },
+     "/vms/linux/devices/disk1: ats = <0x1>: not a string; expected a string, as in \"Image\""},
+    {"PriWithoutAts", Code::missing, [](Tree&, Tree& vm) { vm["devices"]["disk1"].set("pri"); },
+     "/vms/linux/devices/disk1: pri = (empty): page requests are part of ATS; expected ats = \"split-stage\" or "
+     "\"full\" with it"},
+    {"PriHasAValue", Code::bad_type,
+     [](Tree&, Tree& vm) { vm["devices"]["disk1"].set("ats", "full").set("pri", cells(1)); },
+     "/vms/linux/devices/disk1: pri = <0x1>: not a flag; expected no value"},
+    {"PasidWithoutSubstreams", Code::bad_value,
+     [](Tree&, Tree& vm) {
+       vm["vsmmus"]["vsmmu0"].set("substream-bits", cells(0));
+       vm["devices"]["disk1"].set("pasid");
+     },
+     "/vms/linux/devices/disk1: pasid = (empty): substream-bits of vsmmu0 is 0; expected 1 to 20, or no pasid"},
     {"PciPath", Code::bad_value, [](Tree&, Tree& vm) { vm["devices"]["disk1"].set("pci", "08:01.0/20.0"); },
      "/vms/linux/devices/disk1: pci = \"08:01.0/20.0\": not a topology path; expected hexadecimal "
      "BUS:DEVICE.FUNCTION/DEVICE.FUNCTION..., as in \"08:01.0/00.0\""},
