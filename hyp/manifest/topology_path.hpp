@@ -26,6 +26,13 @@ struct TopologyPath {
   std::array<std::uint8_t, kMaxDepth> devfn{};  // device << 3 | function of each hop; unused ones are 0
 
   friend constexpr bool operator==(const TopologyPath&, const TopologyPath&) = default;
+  // Is this the path of a bridge on the way to `other`?
+  [[nodiscard]] constexpr bool above(const TopologyPath& other) const {
+    if (segment != other.segment || root_bus != other.root_bus || depth >= other.depth) return false;
+    for (unsigned i = 0; i < depth; ++i)
+      if (devfn[i] != other.devfn[i]) return false;
+    return true;
+  }
 
   // nullopt if `text` is not a path, or one of too many hops.
   [[nodiscard]] static std::optional<TopologyPath> parse(std::string_view text);

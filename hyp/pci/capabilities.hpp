@@ -31,4 +31,19 @@ void for_each_extended_capability(ConfigPort& config, Rid rid, Fn&& fn) {
   }
 }
 
+// Turns PRI, ATS and PASID off, in this order: none of them may change under one that is built on it. DMA comes first.
+inline void disable_translation_services(ConfigPort& config, Rid rid) {
+  struct Service {
+    std::uint16_t id;
+    std::uint16_t control;  // 16 bits, from the capability
+  };
+  for (const Service& service : {Service{kExtendedPri, kPriControl}, Service{kExtendedAts, kAtsControl + 2},
+                                 Service{kExtendedPasid, kPasidControl + 2}})
+    for_each_extended_capability(config, rid, [&](std::uint16_t at, ExtendedCapability header) {
+      const auto control = static_cast<std::uint16_t>(at + service.control);
+      if (header.get<ExtendedCapability::Id>() == service.id && control + 2 <= kConfigEnd)
+        config.write(rid, control, 2, 0);
+    });
+}
+
 }  // namespace weir::pci

@@ -177,9 +177,54 @@ inline constexpr std::uint16_t kExtendedAcs = 0x000d;
 struct Acs : Record<Acs, 32> {
   using Offered = Field<"Capability: SV TB RR CR UF", 4, 0, unsigned>;
   using Enabled = Field<"Control: SV TB RR CR UF", 20, 16, unsigned>;
+  static constexpr unsigned kTranslationBlocking = 1U << 1;  // in both: requests that ATS has translated do not pass
   using Layout = weir::Layout<32, Offered, Ignored<15, 5>, Enabled, Ignored<31, 21>>;
 };
 inline constexpr std::uint16_t kAcsControl = 4;  // from the capability
+
+// Address Translation Services (10.5.1), the doubleword behind the header: capability and control. What is guest-settable
+// here and below is so for a function that is granted the capability.
+inline constexpr std::uint16_t kExtendedAts = 0x000f;
+inline constexpr std::uint16_t kAtsControl = 4;  // from the capability, as the others below
+inline constexpr std::uint16_t kAtsEnd = 8;
+struct Ats : Record<Ats, 32> {
+  using Capability = OwnField<"Capability", 15, 0, std::uint16_t>;
+  using SmallestUnit = Field<"Smallest Translation Unit", 20, 16, unsigned>;
+  using Enable = BitField<"Enable", 31>;
+  using Layout = weir::Layout<32, Capability, SmallestUnit, Res0<30, 21>, Enable>;
+};
+
+// Page Request Interface (10.5.2), the doubleword behind the header: control and status.
+inline constexpr std::uint16_t kExtendedPri = 0x0013;
+inline constexpr std::uint16_t kPriControl = 4;
+inline constexpr std::uint16_t kPriCapacity = 8;
+inline constexpr std::uint16_t kPriAllocation = 12;
+inline constexpr std::uint16_t kPriEnd = 16;
+struct Pri : Record<Pri, 32> {
+  using Enable = BitField<"Enable", 0>;
+  using Reset = BitField<"Reset", 1>;
+  using ResponseFailure = BitField<"Response Failure (RW1C)", 16>;
+  using UnexpectedIndex = BitField<"Unexpected Page Request Group Index (RW1C)", 17>;
+  using Stopped = OwnBit<"Stopped", 24>;
+  using PasidRequired = OwnBit<"PRG Response PASID Required", 31>;
+  using Layout = weir::Layout<32, Enable, Reset, Res0<15, 2>, ResponseFailure, UnexpectedIndex, Res0<23, 18>, Stopped,
+                              Res0<30, 25>, PasidRequired>;
+};
+
+// Process Address Space ID (7.8.9), the doubleword behind the header: capability and control.
+inline constexpr std::uint16_t kExtendedPasid = 0x001b;
+inline constexpr std::uint16_t kPasidControl = 4;
+inline constexpr std::uint16_t kPasidEnd = 8;
+struct Pasid : Record<Pasid, 32> {
+  using Execute = OwnBit<"Execute Permission Supported", 1>;
+  using Privileged = OwnBit<"Privileged Mode Supported", 2>;
+  using Width = OwnField<"Max PASID Width", 12, 8, unsigned>;
+  using Enable = BitField<"Enable", 16>;
+  using ExecuteEnable = BitField<"Execute Permission Enable", 17>;
+  using PrivilegedEnable = BitField<"Privileged Mode Enable", 18>;
+  using Layout = weir::Layout<32, Res0<0, 0>, Execute, Privileged, Res0<7, 3>, Width, Res0<15, 13>, Enable,
+                              ExecuteEnable, PrivilegedEnable, Res0<31, 19>>;
+};
 
 // Physical configuration space. `size` is 1, 2 or 4 bytes, `offset` aligned to it; an absent function reads as ones.
 class ConfigPort {

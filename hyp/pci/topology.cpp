@@ -87,7 +87,7 @@ struct Topology::Scan {
       config.write(rid, control, 4, acs.set<Acs::Enabled>(acs.get<Acs::Offered>()).words[0]);
     });
   }
-  // Quiet: no decoding, no DMA, no interrupts of any kind.
+  // Quiet: no decoding, no DMA, no ATS, no interrupts of any kind.
   void silence(Rid rid) const {
     config.write(rid, kCommand, 2, pci::Command{}.set<pci::Command::IntxDisable>(true).words[0]);
     for_each_capability(config, rid, [&](std::uint16_t at, CapabilityHeader header) {
@@ -96,6 +96,7 @@ struct Topology::Scan {
       if (header.get<CapabilityHeader::Id>() == kCapMsix)
         config.write(rid, at, 4, MsixControl{{{header.words[0]}}}.set<MsixControl::Enable>(false).words[0]);
     });
+    disable_translation_services(config, rid);
   }
   [[nodiscard]] bool assign_bars(Function& function, unsigned slots);
 };
@@ -245,6 +246,19 @@ std::expected<void, EnumerationError> Topology::open_bridge(Scan& scan, const Fu
                         .set<pci::Command::IntxDisable>(true)
                         .words[0]);
   return {};
+}
+
+void Topology::pass_translated(ConfigPort& config, const Function& function) const {
+  for (const Function& bridge : functions()) {
+    if (!bridge.bridge || !bridge.path.above(function.path)) continue;
+    for_each_extended_capability(config, bridge.rid, [&](std::uint16_t at, ExtendedCapability header) {
+      if (header.get<ExtendedCapability::Id>() != kExtendedAcs) return;
+      const auto control = static_cast<std::uint16_t>(at + kAcsControl);
+      Acs acs{{{config.read(bridge.rid, control, 4)}}};
+      const unsigned on = acs.get<Acs::Enabled>() & ~Acs::kTranslationBlocking;
+      config.write(bridge.rid, control, 4, acs.set<Acs::Enabled>(on).words[0]);
+    });
+  }
 }
 
 const Function* Topology::find(const TopologyPath& path) const {

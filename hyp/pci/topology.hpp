@@ -54,6 +54,9 @@ class Topology {
 
   [[nodiscard]] std::span<const Function> functions() const { return {functions_.data(), count_}; }
   [[nodiscard]] const Function* find(const TopologyPath& path) const;
+  // The bridges above `function` let through what it sends as translated by ATS. Whether it may do so is the SMMU's
+  // decision, for each stream (EATS, CR0.ATSCHK).
+  void pass_translated(ConfigPort& config, const Function& function) const;
 
  private:
   struct Scan;

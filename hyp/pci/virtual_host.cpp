@@ -1,5 +1,6 @@
 #include "hyp/pci/virtual_host.hpp"
 
+#include <algorithm>
 #include <optional>
 
 #include "hyp/pci/capabilities.hpp"
@@ -19,9 +20,43 @@ constexpr bool inside(std::uint16_t at, std::uint16_t start, unsigned length) {
   return start != 0 && at >= start && at < start + length;
 }
 
+// The granted capabilities in the order of the guest's list, which is that of their addresses.
+std::array<std::uint16_t, 3> granted(const VirtualFunction& f) {
+  std::array<std::uint16_t, 3> list{f.ats, f.pri, f.pasid};
+  std::ranges::sort(list, [](std::uint16_t a, std::uint16_t b) { return a != 0 && (b == 0 || a < b); });
+  return list;
+}
+
+// What lies behind the granted capability at `at` in the guest's list; 0: nothing.
+std::uint16_t behind(const VirtualFunction& f, std::uint16_t at) {
+  const auto list = granted(f);
+  const auto* found = std::ranges::find(list, at);
+  return found == list.end() || found + 1 == list.end() ? std::uint16_t{0} : found[1];
+}
+
+void find_granted(VirtualFunction& f, const CapabilityGrant& grant) {
+  // A capability ends where the function says another begins, or it is not one.
+  const auto take = [&](std::uint16_t& to, std::uint16_t id, unsigned length) {
+    std::uint16_t found = 0;
+    bool fits = true;
+    for_each_extended_capability(*f.config, f.physical->rid, [&](std::uint16_t at, ExtendedCapability header) {
+      if (found == 0 && header.get<ExtendedCapability::Id>() == id) found = at;
+    });
+    for_each_extended_capability(*f.config, f.physical->rid, [&](std::uint16_t at, ExtendedCapability) {
+      fits = fits && (at == found || !inside(at, found, length));
+    });
+    if (fits && found + length <= kConfigEnd) to = found;
+  };
+  if (grant.ats) take(f.ats, kExtendedAts, kAtsEnd);
+  if (grant.pri) take(f.pri, kExtendedPri, kPriEnd);
+  if (grant.pasid_bits != 0) take(f.pasid, kExtendedPasid, kPasidEnd);
+  f.pasid_bits = grant.pasid_bits;
+}
+
 }  // namespace
 
-bool VirtualHost::add(ConfigPort& config, const Function& function, unsigned slot, bool intx) {
+bool VirtualHost::add(ConfigPort& config, const Function& function, unsigned slot, bool intx,
+                      const CapabilityGrant& grant) {
   if (slot == 0 || slot >= kMaxSlots || slots_[slot].physical != nullptr) return false;
   VirtualFunction f{};
   f.physical = &function;
@@ -44,6 +79,7 @@ bool VirtualHost::add(ConfigPort& config, const Function& function, unsigned slo
     if (at != f.vendor_capability) cut_at(at);
   });
   cut_at(kExtended);
+  find_granted(f, grant);
   if (!assign(f)) return false;
   slots_[slot] = f;
   return true;
@@ -78,8 +114,18 @@ void VirtualHost::release() {
     if (f.physical == nullptr) continue;
     f.command = {};
     f.config->write(f.physical->rid, kCommand, 2, Command{}.set<Command::IntxDisable>(true).words[0]);
+    disable_translation_services(*f.config, f.physical->rid);
     update_mappings(f, false);
   }
+}
+
+void VirtualHost::fence(unsigned slot) {
+  const SpinLock::Guard guard{lock_};
+  if (slot >= kMaxSlots || slots_[slot].physical == nullptr || slots_[slot].fenced) return;
+  VirtualFunction& f = slots_[slot];
+  f.fenced = true;
+  write_command(f, 0, 0);
+  disable_translation_services(*f.config, f.physical->rid);
 }
 
 VirtualFunction* VirtualHost::decode(std::uint64_t offset, std::uint16_t& reg) {
@@ -125,7 +171,7 @@ MmioResult VirtualHost::write(Vcpu&, MmioAccess access, std::uint64_t value) {
 
 std::uint32_t VirtualHost::read_word(VirtualFunction& f, std::uint16_t at) {
   const auto physical = [&] { return f.config->read(f.physical->rid, at, 4); };
-  if (at >= kExtended) return 0;  // an empty list of extended capabilities
+  if (at >= kExtended) return read_extended(f, at);
   if (at >= kBar0 && at < kBar0 + 4 * kBars) return f.bars[(at - kBar0) / 4u];
   switch (at) {
     case kCommand: {
@@ -165,7 +211,42 @@ std::uint32_t VirtualHost::read_word(VirtualFunction& f, std::uint16_t at) {
   return 0;
 }
 
+// The list begins at kExtended, with a null capability if nothing that is granted lies there; a zero is an empty list.
+std::uint32_t VirtualHost::read_extended(VirtualFunction& f, std::uint16_t at) {
+  const auto physical = [&] { return f.config->read(f.physical->rid, at, 4); };
+  for (const std::uint16_t capability : granted(f))
+    if (at == capability && at != 0)
+      return ExtendedCapability{{{physical()}}}.set<ExtendedCapability::Next>(behind(f, at)).words[0];
+  if (at == kExtended) return ExtendedCapability{}.set<ExtendedCapability::Next>(granted(f)[0]).words[0];
+  if (inside(at, f.ats, kAtsEnd) || inside(at, f.pri, kPriEnd)) return physical();
+  if (inside(at, f.pasid, kPasidEnd)) {
+    Pasid pasid{{{physical()}}};
+    return pasid.set<Pasid::Width>(std::min(pasid.get<Pasid::Width>(), f.pasid_bits)).words[0];
+  }
+  return 0;
+}
+
+void VirtualHost::write_extended(VirtualFunction& f, std::uint16_t at, std::uint32_t value, std::uint32_t bytes) {
+  if (f.fenced) return;
+  const auto now = [&] { return f.config->read(f.physical->rid, at, 4); };
+  // `cleared` are bits that a one clears: only those that the guest writes are written as ones.
+  const auto write = [&](std::uint64_t settable, std::uint64_t cleared) {
+    const auto mask = static_cast<std::uint32_t>(settable) & bytes;
+    f.config->write(f.physical->rid, at, 4, (now() & ~(mask | static_cast<std::uint32_t>(cleared))) | (value & mask));
+  };
+  if (f.ats != 0 && at == f.ats + kAtsControl) return write(Ats::Layout::guest[0], 0);
+  if (f.pri != 0 && at == f.pri + kPriControl)
+    return write(Pri::Layout::guest[0], Pri::ResponseFailure::mask | Pri::UnexpectedIndex::mask);
+  if (f.pri != 0 && at == f.pri + kPriAllocation) {
+    const std::uint32_t capacity = f.config->read(f.physical->rid, static_cast<std::uint16_t>(f.pri + kPriCapacity), 4);
+    value = std::min((now() & ~bytes) | (value & bytes), capacity);
+    return f.config->write(f.physical->rid, at, 4, value);
+  }
+  if (f.pasid != 0 && at == f.pasid + kPasidControl) return write(Pasid::Layout::guest[0], 0);
+}
+
 void VirtualHost::write_word(VirtualFunction& f, std::uint16_t at, std::uint32_t value, std::uint32_t bytes) {
+  if (at >= kExtended) return write_extended(f, at, value, bytes);
   if (at >= kBar0 && at < kBar0 + 4 * kBars) {
     const unsigned i = (at - kBar0) / 4u;
     return write_bar(f, i, (f.bars[i] & ~bytes) | (value & bytes));
@@ -190,6 +271,7 @@ void VirtualHost::write_command(VirtualFunction& f, std::uint32_t value, std::ui
   f.command.words[0] = (f.command.words[0] & ~(bytes & settable)) | (value & bytes & settable);
   Command physical = f.command;
   if (!f.intx) physical.set<Command::IntxDisable>(true);  // the line belongs to another VM, or leads nowhere
+  if (f.fenced) physical.set<Command::BusMaster>(false);
   const bool decode = f.command.get<Command::Memory>();
   if (!decode) update_mappings(f, false);
   f.config->write(f.physical->rid, kCommand, 2, physical.words[0]);

@@ -2,7 +2,8 @@
 //
 // Configuration accesses trap and are filtered: a guest reaches the fields listed in config.hpp as settable, its own
 // virtual BARs, and the capabilities named in virtual_host.cpp. I/O space, expansion ROMs, MSI, function-level reset,
-// power states and the extended capabilities (ATS, PRI, PASID, SR-IOV among them) are not offered.
+// power states and the extended capabilities (SR-IOV among them) are not offered; ATS, PRI and PASID are to a function that
+// is granted them.
 #pragma once
 
 #include <array>
@@ -37,6 +38,13 @@ struct IpaWindow {
   }
 };
 
+// The extended capabilities that a guest gets to see.
+struct CapabilityGrant {
+  bool ats = false;
+  bool pri = false;
+  unsigned pasid_bits = 0;  // the widest PASID; 0: no PASID capability
+};
+
 // One of the VM's functions: device `slot`, function 0 on the virtual root bus.
 struct VirtualFunction {
   const Function* physical = nullptr;
@@ -50,6 +58,11 @@ struct VirtualFunction {
   std::uint16_t vendor_capability = 0;  // offsets; 0: none
   std::uint16_t vendor_length = 0;
   std::uint16_t express_capability = 0;
+  std::uint16_t ats = 0;  // offsets of the granted ones that the function has; 0: none
+  std::uint16_t pri = 0;
+  std::uint16_t pasid = 0;
+  unsigned pasid_bits = 0;
+  bool fenced = false;  // no DMA and no ATS, whatever the guest sets
 };
 
 class VirtualHost final : public MmioDevice {
@@ -60,7 +73,11 @@ class VirtualHost final : public MmioDevice {
 
   // Puts `function` (which outlives the host, as does `config`, through which it is reached) at `slot`, 1 to 31, with BARs
   // assigned as firmware would, decoding off. False if the slot is taken or the windows are full.
-  [[nodiscard]] bool add(ConfigPort& config, const Function& function, unsigned slot, bool intx);
+  [[nodiscard]] bool add(ConfigPort& config, const Function& function, unsigned slot, bool intx,
+                         const CapabilityGrant& grant = {});
+
+  // The function at `slot` does no DMA any more and uses no ATS, for good. Its registers stay the guest's.
+  void fence(unsigned slot);
 
   // Takes every function back: no decoding, DMA or interrupts. For a VM that has stopped.
   void release();
@@ -80,6 +97,8 @@ class VirtualHost final : public MmioDevice {
   void write_command(VirtualFunction& f, std::uint32_t value, std::uint32_t bytes);
   void write_bar(VirtualFunction& f, unsigned i, std::uint32_t value);
   void write_express(VirtualFunction& f, std::uint16_t at, std::uint32_t value, std::uint32_t bytes);
+  [[nodiscard]] std::uint32_t read_extended(VirtualFunction& f, std::uint16_t at);
+  void write_extended(VirtualFunction& f, std::uint16_t at, std::uint32_t value, std::uint32_t bytes);
   [[nodiscard]] bool assign(VirtualFunction& f);
   [[nodiscard]] IPA bar_base(const VirtualFunction& f, unsigned i) const;
   void update_mappings(VirtualFunction& f, bool decode);

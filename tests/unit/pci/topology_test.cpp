@@ -117,6 +117,33 @@ TEST_F(TopologyTest, AcsKeepsFunctionsBehindABridgeApart) {
   EXPECT_EQ(port1.get(0x144, 4), 0x001d'001du);
 }
 
+// Blocking translated requests is on with the rest of ACS, and would keep ATS from working.
+TEST_F(TopologyTest, TranslatedRequestsPassOnTheWayOfAFunctionThatHasAts) {
+  for (FakeFunction* port : {&port1, &port2}) {
+    port->set(kExtended, 4, 0x0001'000d);
+    port->set(0x104, 4, 0x0000'001f);
+    port->allow(0x106, 2, 0x001f);
+  }
+  ASSERT_TRUE(topology->enumerate(bus, host));
+  topology->pass_translated(bus, *find("08:01.0/00.0"));
+  EXPECT_EQ(port1.get(0x104, 4), 0x001d'001fu);
+  EXPECT_EQ(port2.get(0x104, 4), 0x001f'001fu);
+}
+
+TEST_F(TopologyTest, TranslationServicesAreTurnedOff) {
+  disk1.set(kExtended, 4, 0x1100'001b);  // PASID
+  disk1.set(0x104, 4, 0x0007'1406);
+  disk1.set(0x110, 4, 0x1200'000f);  // ATS
+  disk1.set(0x114, 4, 0x8001'0025);
+  disk1.set(0x120, 4, 0x0001'0013);  // PRI, the last
+  disk1.set(0x124, 4, 0x0000'0001);
+  for (const int at : {0x106, 0x116, 0x124}) disk1.allow(static_cast<std::uint16_t>(at), 2, 0xffff);
+  ASSERT_TRUE(topology->enumerate(bus, host));
+  EXPECT_EQ(disk1.get(0x104, 4), 0x0000'1406u);
+  EXPECT_EQ(disk1.get(0x114, 4), 0x0000'0025u);
+  EXPECT_EQ(disk1.get(0x124, 4), 0u);
+}
+
 TEST_F(TopologyTest, AListOfExtendedCapabilitiesThatLoopsEnds) {
   port1.set(kExtended, 4, 0x1000'0001);  // itself
   EXPECT_TRUE(topology->enumerate(bus, host));

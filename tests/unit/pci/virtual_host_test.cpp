@@ -176,6 +176,172 @@ TEST_F(VirtualHostTest, IoSpaceIsNeverEnabled) {
   EXPECT_EQ(rd(1, kCommand, 2), 0x546u);
 }
 
+// A function with AER, then ATS, PRI and PASID, in another order than that of their addresses.
+struct TranslationServices : testing::Test {
+  static constexpr std::uint16_t kAts = 0x160, kPri = 0x140, kPasid = 0x180;
+  TranslationServices() {
+    card.set(kExtended, 4, 0x1601'0001);
+    card.set(kAts, 4, 0x1401'000f);
+    card.set(kAts + 4, 4, 0x0000'0065);
+    card.set(kPri, 4, 0x1801'0013);
+    card.set(kPri + 4, 4, 0x8103'0000);  // PASID required, stopped; response failure, unexpected index
+    card.set(kPri + 8, 4, 64);
+    card.set(kPasid, 4, 0x1901'001b);
+    card.set(kPasid + 4, 4, 0x0000'1406);
+    card.set(0x190, 4, 0x0001'0010);  // SR-IOV, the last
+    card.set(0x198, 4, 0x0000'0000);
+    for (unsigned at = kExtended; at < 0x200; ++at) card.writable[at] = 0xff;
+    bus.put(9, 0, card);
+    function.rid = Rid{9, 0, 0};
+  }
+  void add(const CapabilityGrant& grant) { ASSERT_TRUE(host.add(bus, function, 1, false, grant)); }
+  std::uint64_t rd(std::uint16_t at, unsigned size = 4) {
+    std::uint64_t v = 0;
+    EXPECT_EQ(host.read(vcpu, {EcamAddress{Rid{0, 1, 0}, at}.words[0], size}, v), MmioResult::done);
+    return v;
+  }
+  void wr(std::uint16_t at, unsigned size, std::uint64_t v) {
+    EXPECT_EQ(host.write(vcpu, {EcamAddress{Rid{0, 1, 0}, at}.words[0], size}, v), MmioResult::done);
+  }
+  // The guest's list, as a driver walks it.
+  std::vector<std::uint64_t> list() {
+    std::vector<std::uint64_t> ids;
+    for (std::uint64_t at = kExtended; at != 0 && ids.size() < 9; at = rd(static_cast<std::uint16_t>(at)) >> 20)
+      if (const std::uint64_t id = rd(static_cast<std::uint16_t>(at)) & 0xffff; id != 0) ids.push_back(id);
+    return ids;
+  }
+  FakeFunction card = endpoint(0x1234, 1, 1);
+  FakeBus bus;
+  FakeBars bars;
+  Function function;
+  VirtualHost host{bars, {IPA{0x10000000}, 0x2eff0000}, {IPA{0x80'0000'0000}, 0x80'0000'0000}};
+  Vcpu vcpu;
+};
+
+TEST_F(TranslationServices, AreHiddenUnlessGranted) {
+  add({});
+  EXPECT_EQ(rd(kExtended), 0u);
+  for (unsigned at = kExtended; at < 0x200; at += 4) {
+    EXPECT_EQ(rd(static_cast<std::uint16_t>(at)), 0u) << at;
+    wr(static_cast<std::uint16_t>(at), 4, 0xffff'ffff);
+  }
+  EXPECT_EQ(card.get(kAts + 4, 4), 0x65u);
+  EXPECT_EQ(card.get(kPri + 4, 4), 0x8103'0000u);
+  EXPECT_EQ(card.get(kPasid + 4, 4), 0x1406u);
+  EXPECT_EQ(card.get(0x198, 4), 0u);
+}
+
+TEST_F(TranslationServices, TheGuestsListHasWhatIsGranted) {
+  add({.ats = true, .pri = true, .pasid_bits = 20});
+  EXPECT_EQ(list(), (std::vector<std::uint64_t>{kExtendedPri, kExtendedAts, kExtendedPasid}));
+  EXPECT_EQ(rd(kExtended), 0x1400'0000u) << "nothing, and the first of the list behind it";
+  EXPECT_EQ(rd(kPasid) >> 20, 0u);
+}
+
+TEST_F(TranslationServices, EachIsGrantedByItself) {
+  add({.ats = true});
+  EXPECT_EQ(list(), (std::vector<std::uint64_t>{kExtendedAts}));
+  EXPECT_EQ(rd(kPri + 4), 0u);
+  wr(kPri + 4, 2, 1);
+  EXPECT_EQ(card.get(kPri + 4, 2), 0u);
+}
+
+TEST_F(TranslationServices, AtTheBeginningOfTheList) {
+  card.set(kExtended, 4, 0x1301'000f);
+  card.set(0x130, 4, 0x0001'0010);
+  add({.ats = true});
+  EXPECT_EQ(rd(kExtended), 0x0001'000fu);
+}
+
+TEST_F(TranslationServices, AtsControlIsTheGuests) {
+  add({.ats = true});
+  wr(kAts + 4, 4, 0xffff'ffff);
+  EXPECT_EQ(card.get(kAts + 4, 4), 0x801f'0065u);
+  wr(kAts + 6, 2, 0x8001);
+  EXPECT_EQ(card.get(kAts + 4, 4), 0x8001'0065u);
+  wr(kAts, 4, 0xffff'ffff);
+  EXPECT_EQ(card.get(kAts, 4), 0x1401'000fu);
+}
+
+TEST_F(TranslationServices, PriControlIsTheGuestsAndStatusIsClearedByOnes) {
+  add({.ats = true, .pri = true});
+  wr(kPri + 4, 2, 0xffff);
+  EXPECT_EQ(card.get(kPri + 4, 4) & 0xffff, 3u);
+  EXPECT_EQ(card.get(kPri + 6, 2) & 3, 0u) << "ones that the guest did not write";
+  wr(kPri + 6, 2, 1);
+  EXPECT_EQ(card.get(kPri + 6, 2) & 3, 1u);
+  wr(kPri + 8, 4, 1);
+  EXPECT_EQ(card.get(kPri + 8, 4), 64u);
+  wr(kPri + 12, 4, 16);
+  EXPECT_EQ(card.get(kPri + 12, 4), 16u);
+  wr(kPri + 12, 4, 65);
+  EXPECT_EQ(card.get(kPri + 12, 4), 64u) << "no more than there are";
+}
+
+TEST_F(TranslationServices, PasidsAreAsWideAsTheSmmusSubstreams) {
+  add({.pasid_bits = 8});
+  EXPECT_EQ(rd(kPasid + 4), 0x0806u);
+  wr(kPasid + 6, 2, 0xffff);
+  EXPECT_EQ(card.get(kPasid + 4, 4), 0x0007'1406u);
+}
+
+TEST_F(TranslationServices, ACapabilityThatReachesIntoAnotherIsNone) {
+  card.set(kAts, 4, 0x1641'000f);  // the next lies in its control register
+  card.set(0x164, 4, 0x0001'0010);
+  add({.ats = true});
+  EXPECT_EQ(rd(kExtended), 0u);
+}
+
+TEST_F(TranslationServices, AFenceTurnsThemAndDmaOffForGood) {
+  add({.ats = true, .pri = true, .pasid_bits = 20});
+  wr(kCommand, 2, 0x6);
+  wr(kAts + 6, 2, 0x8000);
+  wr(kPri + 4, 2, 1);
+  wr(kPasid + 6, 2, 1);
+  EXPECT_EQ(card.get(kCommand, 2) & 4, 4u);
+  host.fence(1);
+  for (int again = 0; again < 2; ++again) {
+    EXPECT_EQ(card.get(kCommand, 2) & 6, 2u) << "its registers stay";
+    EXPECT_EQ(card.get(kAts + 6, 2), 0u);
+    EXPECT_EQ(card.get(kPri + 4, 2), 0u);
+    EXPECT_EQ(card.get(kPasid + 6, 2), 0u);
+    wr(kCommand, 2, 0x6);
+    wr(kAts + 6, 2, 0x8000);
+    wr(kPri + 4, 2, 1);
+    wr(kPasid + 6, 2, 1);
+  }
+  host.fence(2);  // nobody
+}
+
+TEST_F(TranslationServices, AreOffWhenTheFunctionIsGivenBack) {
+  add({.ats = true, .pri = true, .pasid_bits = 20});
+  wr(kAts + 6, 2, 0x8000);
+  wr(kPri + 4, 2, 1);
+  wr(kPasid + 6, 2, 1);
+  host.release();
+  EXPECT_EQ(card.get(kAts + 6, 2), 0u);
+  EXPECT_EQ(card.get(kPri + 4, 2), 0u);
+  EXPECT_EQ(card.get(kPasid + 6, 2), 0u);
+}
+
+// Garbage to the granted capabilities: their own control registers change, and nothing else.
+TEST_F(TranslationServices, GarbageIsHarmless) {
+  add({.ats = true, .pri = true, .pasid_bits = 20});
+  const FakeFunction before = card;
+  std::mt19937_64 random{1};
+  for (unsigned i = 0; i < 100'000; ++i) {
+    const unsigned size = 1u << (random() % 4);
+    wr(static_cast<std::uint16_t>((kExtended + random() % 0x200) & ~(size - 1ull)), size, random());
+  }
+  for (std::uint16_t at = kExtended; at < kConfigEnd; at += 4) {
+    if (at == kAts + 4 || at == kPri + 4 || at == kPri + 12 || at == kPasid + 4) continue;
+    EXPECT_EQ(card.get(at, 4), before.get(at, 4)) << at;
+  }
+  EXPECT_EQ(card.get(kAts + 4, 2), before.get(kAts + 4, 2));
+  EXPECT_EQ(card.get(kPasid + 4, 2), before.get(kPasid + 4, 2));
+  EXPECT_LE(card.get(kPri + 12, 4), 64u);
+}
+
 // Garbage everywhere: nothing outside of the function's own settable fields changes, and nothing outside of windows is mapped.
 TEST_F(VirtualHostTest, GarbageIsHarmless) {
   std::mt19937_64 random{1};
