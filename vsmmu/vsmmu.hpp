@@ -19,6 +19,7 @@
 #include <string_view>
 
 #include "guest-abi/smmu/event.hpp"
+#include "guest-abi/smmu/pri.hpp"
 #include "guest-abi/types.hpp"
 #include "stage2/domain.hpp"
 #include "stage2/port.hpp"
@@ -29,8 +30,10 @@
 #include "vsmmu/event_queue.hpp"
 #include "vsmmu/event_rebuild.hpp"
 #include "vsmmu/fanout.hpp"
+#include "vsmmu/flood.hpp"
 #include "vsmmu/ports.hpp"
 #include "vsmmu/register_file.hpp"
+#include "vsmmu/stalls.hpp"
 #include "vsmmu/ste_merge.hpp"
 
 namespace weir::vsmmu {
@@ -134,6 +137,18 @@ class VSmmu {
   // side is owned), try again later.
   [[nodiscard]] bool silence(VStreamID vsid);
 
+  // A page request that the physical instance `smmu` has recorded. False: not of a stream of this vSMMU, and nobody has
+  // answered it.
+  [[nodiscard]] bool handle_page_request(stage2::SmmuPort& smmu, const smmu::PriEntry& request);
+  // `smmu` has discarded page requests because its queue was full: the guest's queue overflows, too (8.1).
+  void page_requests_lost(stage2::SmmuPort& smmu);
+  // An invalidation of the device's own translations was not answered: the stream aborts, without ATS, until it is
+  // attached anew or the vSMMU is reset. Takes effect later (tick(), or the next store); may be called anywhere.
+  void atc_timed_out(VStreamID vsid);
+  // Some ten times a second, from one pCPU at a time: terminates stalls that the guest has not answered, refills event
+  // budgets, and does what could not be done at once (silence(), atc_timed_out()).
+  void tick();
+
   // Back to reset values; streams bypass stage 1.
   void reset();
   // All streams abort; the VMIDs are flushed and given back. No stores and no attach() after it.
@@ -190,6 +205,12 @@ class VSmmu {
   [[nodiscard]] Stream* find(VStreamID vsid);
   [[nodiscard]] std::size_t lower_bound(std::uint64_t vsid) const;
 
+  // Commands about what the guest's devices wait for (responses.cpp): only for its own streams, otherwise without
+  // effect. Their opcodes are legal.
+  void resume_stalled(const smmu::Resume& c);
+  void terminate_stalled(const smmu::StallTerm& c);
+  void answer_page_request(const smmu::PriResp& c);
+
   struct Target {
     smmu::Ste vste;
     smmu::Ste ste;
@@ -220,6 +241,7 @@ class VSmmu {
   std::uint64_t events_lost_ = 0;
   std::uint64_t stage2_faults_ = 0;
   std::uint64_t host_events_ = 0;
+  StallTable stalls_;  // under lock_
 
   // The owner's alone.
   CommandQueue queue_;

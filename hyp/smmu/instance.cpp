@@ -202,6 +202,8 @@ unsigned SmmuInstance::deliver_events(unsigned most) {
   return done;
 }
 
+unsigned SmmuInstance::drain_page_requests(unsigned) { return 0; }
+
 void SmmuInstance::on_global_error() {
   commands_.recover();
   const std::uint32_t active = commands_.acknowledge_others();

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "guest-abi/smmu/event.hpp"
+#include "guest-abi/smmu/pri.hpp"
 #include "hyp/smmu/command_queue.hpp"
 #include "hyp/smmu/hardware.hpp"
 #include "hyp/smmu/stream_table.hpp"
@@ -25,6 +26,13 @@ class StreamOwner : public boost::intrusive::set_base_hook<> {
   const StreamID sid;
   // Called with the instance's event queue locked; must not drain it.
   virtual void on_event(SmmuInstance& smmu, const smmu::Event& event) = 0;
+  // Called with the instance's page request queue locked; must not drain it. False: the owner has not dealt with it, and
+  // the request is refused.
+  virtual bool on_page_request(SmmuInstance&, const smmu::PriEntry&) { return false; }
+  // Page requests were discarded, perhaps this stream's: the instance's queue was full (IHI 0070, 8.1). Called likewise.
+  virtual void on_page_requests_lost(SmmuInstance&) {}
+  // An ATC_INV of this stream was not answered. Called with the command queue's recovery lock held: set flags only.
+  virtual void on_atc_timeout(SmmuInstance&) {}
 
  protected:
   ~StreamOwner() = default;
@@ -44,6 +52,8 @@ class SmmuInstance final : public stage2::SmmuPort {
 
   // Delivers what the event queue holds, at most `most` records, each to the owner of its StreamID. Returns how many.
   unsigned drain_events(unsigned most);
+  // The same for the page request queue, if there is one.
+  unsigned drain_page_requests(unsigned most);
   // The global error interrupt (7.5): recovers the command queue, reports the rest.
   void on_global_error();
 
