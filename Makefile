@@ -99,7 +99,7 @@ HOST_FILES := hyp/mem/page_allocator.cpp hyp/console/mux.cpp hyp/vm/mmio_bus.cpp
     hyp/cpu/mmio_decode.cpp hyp/cpu/mmio_execute.cpp hyp/cpu/features.cpp hyp/cpu/exception.cpp
 portable := guest-abi stage2 vsmmu $(HOST_HYP)
 portable_sources := $(call sources,$(portable),cpp) $(wildcard $(HOST_FILES))
-test_sources := $(call sources,tests/unit tests/model,cpp)
+test_sources := $(filter-out tests/conformance/print.cpp,$(call sources,tests/unit tests/model tests/conformance,cpp))
 HOST_CXXFLAGS := -std=c++23 -O1 -g -I. -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 HOST_LDFLAGS := -fsanitize=address,undefined -fuse-ld=lld
 HOST_LIBS := -lgmock_main -lgmock -lgtest -lfdt -lcapstone -lpthread
@@ -118,6 +118,12 @@ build/host/unit-tests: $(test_objects) build/host/portable.a
 	$(call say,link $@)
 	@mkdir -p $(@D)
 	$(quiet)clang++-19 $(HOST_LDFLAGS) $^ $(HOST_LIBS) -o $@
+# The conformance suite, printing what the payload of that name prints (tests/conformance).
+conformance_sources := $(call sources,tests/conformance tests/model,cpp) $(filter-out %_test.cpp,$(call sources,tests/unit/conformance,cpp)) \
+    tests/unit/support/log.cpp
+build/host/conformance: $(conformance_sources:%=build/host/obj/%.o) build/host/portable.a
+	$(call say,link $@)
+	$(quiet)clang++-19 $(HOST_LDFLAGS) $^ -lfdt -lcapstone -lpthread -o $@
 # Host tools: tools/NAME.cpp over the portable folders.
 manifest-check: build/host/manifest-check
 build/host/manifest-check: build/host/obj/tools/manifest-check.cpp.o build/host/portable.a
@@ -152,5 +158,6 @@ lint:
 	$(quiet)$(if $(image_sources),printf '%s\n' $(filter-out $(portable_sources),$(image_sources)) | \
 	    xargs -r -P $(JOBS) -n 1 sh -c 'clang-tidy-19 --quiet "$$0" -- $(subst ','\'',$(CXXFLAGS_EL2)) -I.')
 
--include $(image_objects:.o=.d) $(host_objects:.o=.d) $(test_objects:.o=.d) build/host/obj/tools/manifest-check.cpp.d
+-include $(image_objects:.o=.d) $(host_objects:.o=.d) $(test_objects:.o=.d) build/host/obj/tests/conformance/print.cpp.d \
+    build/host/obj/tools/manifest-check.cpp.d
 endif

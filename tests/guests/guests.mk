@@ -14,8 +14,11 @@ ASFLAGS_GUEST := --target=aarch64-none-elf -march=armv9-a+sme -g
 LDFLAGS_GUEST := -pie --no-dynamic-linker -Bsymbolic -z text -z norelro -z noexecstack -z max-page-size=4096 \
     -z separate-code --gc-sections --build-id=none -T tests/guests/bare/guest.lds
 
+# What is shared with tests on the host.
+guest_sources_conformance := $(filter-out tests/conformance/print.cpp,$(call sources,tests/conformance,cpp))
+
 guest_objects = $(patsubst %,$(guest_out)/obj/%.o,$(wildcard tests/guests/bare/*.cpp tests/guests/bare/*.S \
-    tests/guests/$(1)/*.cpp tests/guests/$(1)/*.S))
+    tests/guests/$(1)/*.cpp tests/guests/$(1)/*.S) $(guest_sources_$(1)))
 
 guests: $(guest_payloads)
 .PHONY: guests

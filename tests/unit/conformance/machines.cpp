@@ -1,0 +1,52 @@
+#include "tests/unit/conformance/machines.hpp"
+
+#include <array>
+
+#include "tests/unit/conformance/bare_machine.hpp"
+#include "tests/unit/conformance/guest_machine.hpp"
+
+namespace weir::conformance::host {
+namespace {
+
+using model::Parameters;
+
+Parameters plain(std::uint64_t seed) {
+  Parameters p;
+  p.seed = seed;
+  p.hyp = true;
+  p.had = true;
+  p.xnx = true;
+  return p;
+}
+Parameters everything(std::uint64_t seed) {
+  Parameters p = Parameters::everything(seed);
+  p.hyp = true;
+  return p;
+}
+Parameters without_ranges(std::uint64_t seed) {
+  Parameters p = plain(seed);
+  p.ril = false;
+  p.minor_revision = 1;
+  p.asid16 = false;
+  p.term_model = true;
+  return p;
+}
+
+constexpr std::array<MachineType, 6> kTypes{{
+    {"qemu-model", "the model as QEMU's SMMU is", [](std::uint64_t) { return make_bare(Parameters::qemu()); }, 0},
+    {"model", "the model, with two stages and no more", [](std::uint64_t seed) { return make_bare(plain(seed)); }, 0},
+    {"model-full", "the model with all that it can do", [](std::uint64_t seed) { return make_bare(everything(seed)); },
+     0},
+    {"weir", "a vSMMU over that with two stages and no more",
+     [](std::uint64_t seed) { return make_guest({.instances = {plain(seed)}}); }, 4},
+    {"weir-full", "a vSMMU over that with all that it can do",
+     [](std::uint64_t seed) { return make_guest({.instances = {everything(seed)}}); }, 0},
+    {"weir-two", "a vSMMU over two: all, and an SMMUv3.1 without range invalidation and with 8-bit ASIDs",
+     [](std::uint64_t seed) { return make_guest({.instances = {everything(seed), without_ranges(seed + 1)}}); }, 0},
+}};
+
+}  // namespace
+
+std::span<const MachineType> machine_types() { return kTypes; }
+
+}  // namespace weir::conformance::host
