@@ -64,6 +64,7 @@ struct Parameters {
   bool refuses_reserved = true;       // reserved bits of commands are CERROR_ILL, where that is permitted (4.1.5)
   bool abort_on_full_eventq = false;  // QEMU: EVENTQ_ABT_ERR where the architecture has OVFLG
   unsigned tlb_capacity = 0;          // all entries are dropped when there are so many; 0: none ever
+  bool tlb_conflicts = false;         // overlapping entries are F_TLB_CONFLICT, where IDR3.BBML permits it
   bool shares_tags_only = true;       // TLB entries know no StreamID
   bool mimics_qemu = false;           // the oddities of QEMU's model that have no name of their own
   bool memory_types = false;          // accesses go by their memory attributes: see memory.hpp
