@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "vsmmu/stalls.hpp"
+
 namespace weir::vsmmu {
 namespace {
 
@@ -25,72 +27,162 @@ std::optional<std::string_view> missing(const stage2::Capabilities& c) {
   const auto ttf = c.idr0.get<IDR0::TTF>();
   if (ttf != smmu::TtFormat::aarch64 && ttf != smmu::TtFormat::both) return "IDR0.TTF (AArch64)";
   if (c.idr0.get<IDR0::TTENDIAN>() == smmu::TtEndian::big) return "IDR0.TTENDIAN (little-endian)";
-  // A guest that is told "terminate only" clears CD.S, which is ILLEGAL where stalls are forced.
-  if (c.idr0.get<IDR0::STALL_MODEL>() == smmu::StallModel::stall_forced) return "IDR0.STALL_MODEL (terminate)";
   return std::nullopt;
+}
+
+constexpr std::uint64_t kGranules = IDR5::GRAN4K::mask | IDR5::GRAN16K::mask | IDR5::GRAN64K::mask;
+
+// What all instances have: the AND of flags, the least of what may be small, the most of what binds the guest.
+struct Common {
+  std::uint64_t idr0 = ~std::uint64_t{0};
+  std::uint64_t idr3 = ~std::uint64_t{0};
+  std::uint64_t idr5 = ~std::uint64_t{0};
+  bool mixed_endian = true;
+  bool term_model = false;  // for all as soon as for one: the guest must set CD.A
+  bool split_stage_ats = true;
+  bool can_stall = true;
+  bool stall_forced = false;
+  smmu::Htt httu = smmu::Htt::access_dirty_table;
+  std::uint64_t bbml = 2;
+  std::uint64_t vax = 1;  // 56 bits need 128-bit descriptors
+  std::uint64_t stall_max = IDR5::STALL_MAX::max;
+  unsigned oas = 52;  // likewise
+  unsigned sid_bits = 32;
+  unsigned ssid_bits = 20;
+
+  template <typename F>
+  [[nodiscard]] bool has0() const {
+    return (idr0 & F::mask) != 0;
+  }
+  template <typename F>
+  [[nodiscard]] bool has3() const {
+    return (idr3 & F::mask) != 0;
+  }
+  template <typename F>
+  [[nodiscard]] bool has5() const {
+    return (idr5 & F::mask) != 0;
+  }
+  void add(const stage2::Capabilities& c);
+};
+
+void Common::add(const stage2::Capabilities& c) {
+  idr0 &= c.idr0.words[0];
+  idr3 &= c.idr3.words[0];
+  idr5 &= c.idr5.words[0];
+  mixed_endian = mixed_endian && c.idr0.get<IDR0::TTENDIAN>() == smmu::TtEndian::mixed;
+  term_model = term_model || c.idr0.get<IDR0::TERM_MODEL>();
+  split_stage_ats = split_stage_ats && !c.idr0.get<IDR0::NS1ATS>();
+  const auto model = c.idr0.get<IDR0::STALL_MODEL>();
+  stall_forced = model == smmu::StallModel::stall_forced;  // of all or of none, see mixed_stall_models()
+  can_stall = can_stall && (stall_forced || model == smmu::StallModel::stall_and_terminate);
+  httu = std::min(httu, c.idr0.get<IDR0::HTTU>());
+  bbml = std::min(bbml, c.idr3.get<IDR3::BBML>());
+  vax = std::min(vax, c.idr5.get<IDR5::VAX>());
+  stall_max = std::min(stall_max, c.idr5.get<IDR5::STALL_MAX>());
+  oas = std::min(oas, smmu::bits(c.idr5.get<IDR5::OAS>()));
+  sid_bits = std::min(sid_bits, static_cast<unsigned>(c.idr1.get<IDR1::SIDSIZE>()));
+  ssid_bits = std::min(ssid_bits, static_cast<unsigned>(c.idr1.get<IDR1::SSIDSIZE>()));
+}
+
+// An instance that forces stalls takes no CD with S == 0, one that only terminates takes none with S == 1, and a guest
+// whose SMMU may do either is free to use both. So forced ones go together only with each other, and only if the guest
+// may know about stalls at all. Returns the first that does not fit.
+std::optional<std::size_t> misfit_stall_model(std::span<stage2::SmmuPort* const> instances, bool stall) {
+  const auto forced = [&](std::size_t i) {
+    return instances[i]->capabilities().idr0.get<IDR0::STALL_MODEL>() == smmu::StallModel::stall_forced;
+  };
+  bool all = stall;
+  for (std::size_t i = 0; i < instances.size(); ++i) all = all && forced(i);
+  for (std::size_t i = 0; !all && i < instances.size(); ++i)
+    if (forced(i)) return i;
+  return std::nullopt;
+}
+
+void announce_idr0(const Config& config, const Common& all, Announced& a) {
+  using smmu::StallModel;
+  const bool ats = config.ats && all.has0<IDR0::ATS>() && (all.split_stage_ats || config.ats_full);
+  auto stall = StallModel::terminate_only;
+  if (all.stall_forced) {
+    stall = StallModel::stall_forced;
+  } else if (config.stall && all.can_stall && all.stall_max != 0) {
+    stall = StallModel::stall_and_terminate;
+  }
+  a.idr0.set<IDR0::S1P>(true)
+      .set<IDR0::TTF>(smmu::TtFormat::aarch64)
+      .set<IDR0::COHACC>(config.coherent && all.has0<IDR0::COHACC>())
+      .set<IDR0::HTTU>(std::min(config.httu, all.httu))
+      .set<IDR0::ATS>(ats)
+      .set<IDR0::ATSRECERR>(ats && all.has0<IDR0::ATSRECERR>())
+      .set<IDR0::PRI>(ats && config.pri && all.has0<IDR0::PRI>())
+      .set<IDR0::ASID16>(config.asid16 && all.has0<IDR0::ASID16>())
+      .set<IDR0::MSI>(config.msi)
+      .set<IDR0::SEV>(config.sev)
+      .set<IDR0::TTENDIAN>(all.mixed_endian ? smmu::TtEndian::mixed : smmu::TtEndian::little)
+      .set<IDR0::STALL_MODEL>(stall)
+      .set<IDR0::TERM_MODEL>(all.term_model)
+      // Weir itself walks the guest's stream table, whatever the instances can do with theirs.
+      .set<IDR0::ST_LEVEL>(config.two_level_stream_table ? smmu::StLevel::two_level : smmu::StLevel::linear);
+}
+
+void announce_idr1(const Config& config, const Common& all, Announced& a) {
+  const unsigned ssid_bits = std::min(config.ssid_bits, all.ssid_bits);
+  a.idr1.set<IDR1::SIDSIZE>(std::min(config.sid_bits, all.sid_bits))
+      .set<IDR1::SSIDSIZE>(ssid_bits)
+      .set<IDR1::CMDQS>(std::min(config.cmdq_log2, 19u))
+      .set<IDR1::EVENTQS>(std::min(config.evtq_log2, 19u))
+      .set<IDR1::PRIQS>(a.idr0.get<IDR0::PRI>() ? std::min(config.priq_log2, 19u) : 0);
+  a.idr0.set<IDR0::CD2L>(ssid_bits != 0 && config.two_level_cd_table && all.has0<IDR0::CD2L>());
+}
+
+void announce_idr3(const Config& config, const Common& all, Announced& a) {
+  const bool substreams = a.idr1.get<IDR1::SSIDSIZE>() != 0;
+  a.idr3.set<IDR3::HAD>(all.has3<IDR3::HAD>())
+      .set<IDR3::PPS>(substreams && a.idr0.get<IDR0::PRI>() && all.has3<IDR3::PPS>())
+      .set<IDR3::STT>(all.has3<IDR3::STT>())
+      .set<IDR3::RIL>(config.range_invalidation && all.has3<IDR3::RIL>())
+      .set<IDR3::BBML>(std::min(std::uint64_t{config.bbml}, all.bbml))
+      .set<IDR3::E0PD>(all.has3<IDR3::E0PD>())
+      .set<IDR3::PASIDTT>(substreams && a.idr0.get<IDR0::ATS>() && all.has3<IDR3::PASIDTT>())
+      .set<IDR3::EPAN>(all.has3<IDR3::EPAN>());
+}
+
+void announce_idr5(const Config& config, const Common& all, Announced& a) {
+  const bool version_1 = a.idr3.get<IDR3::HAD>();  // in SMMUv3.0, VAX is RES0 and an OAS of 52 bits reserved
+  a.idr5.words[0] = static_cast<std::uint32_t>(all.idr5 & kGranules);
+  const bool small_granule = a.idr5.get<IDR5::GRAN4K>() || a.idr5.get<IDR5::GRAN16K>();
+  const bool ds = version_1 && small_granule && all.vax != 0 && all.has5<IDR5::DS>();
+  const bool wide = version_1 && (a.idr5.get<IDR5::GRAN64K>() || ds);  // somebody could use more than 48 bits
+  a.idr5.set<IDR5::DS>(ds)
+      .set<IDR5::VAX>(wide ? all.vax : 0)
+      .set<IDR5::OAS>(at_most(std::min({config.oas_bits, all.oas, wide ? 52u : 48u})));
+  if (a.idr0.get<IDR0::STALL_MODEL>() != smmu::StallModel::terminate_only && all.stall_max != 0)
+    a.idr5.set<IDR5::STALL_MAX>(stall_share(static_cast<unsigned>(all.stall_max)));
 }
 
 }  // namespace
 
 std::expected<Announced, Unsuitable> announce(std::span<stage2::SmmuPort* const> instances, const Config& config) {
-  // Fields where a smaller value promises less, over all instances; bits that are never offered stay 0.
-  bool asid16 = config.asid16;
-  bool coherent = config.coherent;
-  bool mixed_endian = true;
-  bool term_model = false;
-  auto httu = smmu::Htt::access_dirty_table;
-  std::uint64_t bbml = 2;
-  std::uint64_t idr3_bits = ~std::uint64_t{0};
-  std::uint64_t idr5_bits = ~std::uint64_t{0};
-  std::uint64_t vax = 1;  // 56 bits need 128-bit descriptors
-  unsigned oas = config.oas_bits;
-  unsigned sid_bits = std::min(config.sid_bits, 32u);
-
+  Common all;
   for (std::size_t i = 0; i < instances.size(); ++i) {
     const stage2::Capabilities& c = instances[i]->capabilities();
     if (const auto feature = missing(c)) return std::unexpected{Unsuitable{i, *feature}};
-    asid16 = asid16 && c.idr0.get<IDR0::ASID16>();
-    coherent = coherent && c.idr0.get<IDR0::COHACC>();
-    mixed_endian = mixed_endian && c.idr0.get<IDR0::TTENDIAN>() == smmu::TtEndian::mixed;
-    term_model = term_model || c.idr0.get<IDR0::TERM_MODEL>();
-    httu = std::min(httu, c.idr0.get<IDR0::HTTU>());
-    bbml = std::min(bbml, c.idr3.get<IDR3::BBML>());
-    idr3_bits &= c.idr3.words[0];
-    idr5_bits &= c.idr5.words[0];
-    vax = std::min(vax, c.idr5.get<IDR5::VAX>());
-    oas = std::min(oas, smmu::bits(c.idr5.get<IDR5::OAS>()));
-    sid_bits = std::min(sid_bits, static_cast<unsigned>(c.idr1.get<IDR1::SIDSIZE>()));
+    all.add(c);
+    if ((all.idr5 & kGranules) == 0) return std::unexpected{Unsuitable{i, "IDR5 (a granule in common)"}};
   }
-  constexpr std::uint64_t kGranules = IDR5::GRAN4K::mask | IDR5::GRAN16K::mask | IDR5::GRAN64K::mask;
-  if ((idr5_bits & kGranules) == 0) return std::unexpected{Unsuitable{0, "IDR5 (a granule in common)"}};
+  if (const auto i = misfit_stall_model(instances, config.stall))
+    return std::unexpected{Unsuitable{*i, "IDR0.STALL_MODEL (terminate)"}};
 
   Announced a;
-  // No ATS, PRI, stall, MSI, SEV nor substreams yet: their fields stay 0, and with SSIDSIZE == 0 so does CD2L.
-  a.idr0.set<IDR0::S1P>(true)
-      .set<IDR0::TTF>(smmu::TtFormat::aarch64)
-      .set<IDR0::COHACC>(coherent)
-      .set<IDR0::HTTU>(httu)
-      .set<IDR0::ASID16>(asid16)
-      .set<IDR0::TTENDIAN>(mixed_endian ? smmu::TtEndian::mixed : smmu::TtEndian::little)
-      .set<IDR0::STALL_MODEL>(smmu::StallModel::terminate_only)
-      .set<IDR0::TERM_MODEL>(term_model)
-      // Weir itself walks the guest's stream table, whatever the instances can do with theirs.
-      .set<IDR0::ST_LEVEL>(config.two_level_stream_table ? smmu::StLevel::two_level : smmu::StLevel::linear);
-  a.idr1.set<IDR1::SIDSIZE>(sid_bits)
-      .set<IDR1::CMDQS>(std::min(config.cmdq_log2, 19u))
-      .set<IDR1::EVENTQS>(std::min(config.evtq_log2, 19u));
-  const auto idr3 = [&]<typename F>(F) { return (idr3_bits & F::mask) != 0; };
-  a.idr3.set<IDR3::HAD>(idr3(IDR3::HAD{}))
-      .set<IDR3::RIL>(config.range_invalidation && idr3(IDR3::RIL{}))
-      .set<IDR3::STT>(idr3(IDR3::STT{}))
-      .set<IDR3::E0PD>(idr3(IDR3::E0PD{}))
-      .set<IDR3::EPAN>(idr3(IDR3::EPAN{}))
-      .set<IDR3::BBML>(bbml);
-  a.idr5.words[0] = static_cast<std::uint32_t>(idr5_bits & (kGranules | IDR5::DS::mask));
-  if (!a.idr5.get<IDR5::GRAN4K>() && !a.idr5.get<IDR5::GRAN16K>()) a.idr5.set<IDR5::DS>(false);
-  if (!a.idr5.get<IDR5::GRAN64K>() && !a.idr5.get<IDR5::DS>()) vax = 0;
-  a.idr5.set<IDR5::VAX>(vax).set<IDR5::OAS>(at_most(oas));
-  a.aidr.set<smmu::AIDR::ArchMinorRev>(1);  // v3.1: 3.2 and later demand more than Weir offers; RIL may come earlier
+  announce_idr0(config, all, a);
+  announce_idr1(config, all, a);
+  announce_idr3(config, all, a);
+  announce_idr5(config, all, a);
+  // SMMUv3.1 makes IDR3.HAD mandatory, and nothing else that a guest without stage 2 could have. v3.2 demands IDR3.FWB,
+  // a feature of stage 2 that is not offered; so whatever of v3.2 to v3.4 IDR3 and IDR0 announce, is announced there
+  // only.
+  a.aidr.set<smmu::AIDR::ArchMinorRev>(a.idr3.get<IDR3::HAD>() ? 1 : 0);
+  // IIDR stays 0, nobody's product: Weir has no JEP106 code, and with an instance's own a guest would work around errata
+  // that are Weir's to work around.
   return a;
 }
 

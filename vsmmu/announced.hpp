@@ -18,17 +18,25 @@ struct Config {
   unsigned cmdq_log2 = 14;  // largest command queue, log2(entries): tiny ones lock up guests with many CPUs
   unsigned evtq_log2 = 12;
   unsigned oas_bits = 52;  // the VM's IPA size, if smaller than what the instances can do
+  // 6.3.2 wants two levels from SIDSIZE == 7 on. A linear table is for guests that know no other, and does not make
+  // SIDSIZE smaller, because devices keep their vStreamIDs.
   bool two_level_stream_table = true;
   bool range_invalidation = true;
   bool asid16 = true;
   bool coherent = true;
   unsigned ssid_bits = 20;  // width of a SubstreamID; 0: no substreams
   bool stall = true;
-  bool ats = false;  // some stream is granted ATS; likewise PRI
+  bool ats = false;  // some stream is granted ATS; likewise PRI, which needs ATS
   bool pri = false;
   // What Weir itself carries out, whatever the instances do:
   bool msi = true;
   bool sev = true;
+  unsigned priq_log2 = 12;  // largest PRI queue
+  // And again what follows from the instances:
+  smmu::Htt httu = smmu::Htt::access_dirty_table;
+  unsigned bbml = 2;
+  bool two_level_cd_table = true;
+  bool ats_full = false;  // a stream is granted full ATS: then an instance need not know split-stage ATS
 };
 
 struct Announced {
@@ -36,12 +44,16 @@ struct Announced {
   smmu::IDR1 idr1;
   smmu::IDR3 idr3;
   smmu::IDR5 idr5;
+  smmu::IIDR iidr;
   smmu::AIDR aidr;
 
   [[nodiscard]] unsigned oas_bits() const { return smmu::bits(idr5.get<smmu::IDR5::OAS>()); }
   [[nodiscard]] unsigned sid_bits() const { return static_cast<unsigned>(idr1.get<smmu::IDR1::SIDSIZE>()); }
   [[nodiscard]] unsigned cmdq_log2() const { return static_cast<unsigned>(idr1.get<smmu::IDR1::CMDQS>()); }
   [[nodiscard]] unsigned evtq_log2() const { return static_cast<unsigned>(idr1.get<smmu::IDR1::EVENTQS>()); }
+  [[nodiscard]] unsigned priq_log2() const { return static_cast<unsigned>(idr1.get<smmu::IDR1::PRIQS>()); }
+  [[nodiscard]] unsigned ssid_bits() const { return static_cast<unsigned>(idr1.get<smmu::IDR1::SSIDSIZE>()); }
+  [[nodiscard]] unsigned stall_max() const { return static_cast<unsigned>(idr5.get<smmu::IDR5::STALL_MAX>()); }
 };
 
 // Why an instance cannot stand behind a vSMMU.

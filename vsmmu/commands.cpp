@@ -56,14 +56,14 @@ void VSmmu::command_error(smmu::CmdqError error) {
   ++(error == smmu::CmdqError::CERROR_ILL ? counters_.illegal : counters_.aborted);
   fanout_.flush();  // the commands before it have been consumed
   queue_.stop();
-  bool interrupt = false;
+  IrqUnit::Due due;
   {
     const SpinLock::Guard guard{lock_};
     registers_.publish_cmdq_error(queue_.cons(), error);
-    interrupt = registers_.activate<smmu::GERROR::CMDQ_ERR>();
+    irqs_.activate<smmu::GERROR::CMDQ_ERR>(due);
     cmdq_error_ = true;
   }
-  if (interrupt) interrupts_.raise(Irq::gerror);
+  irqs_.send(due);
 }
 
 bool VSmmu::asid_exists(ASID asid) const { return announced_.idr0.get<smmu::IDR0::ASID16>() || asid.value < 0x100; }
@@ -176,15 +176,14 @@ void VSmmu::finish_all() {
 
 void VSmmu::complete_sync() {
   pending_ = Pending::none;
-  const auto signal = rules::typed<smmu::Sync>(queue_.current()).get<smmu::Sync::CS>();
+  const auto sync = rules::typed<smmu::Sync>(queue_.current());
   // Faults of transactions that ended before the SYNC are visible before it completes (4.7.3).
   for (Backing& b : fanout_.backings()) drain_.drain_events(*b.port);
   ++counters_.commands[static_cast<std::size_t>(Opcode::SYNC)];
   ++counters_.syncs;
   queue_.consumed();
   registers_.publish_cmdq_cons(queue_.cons());
-  // SIG_SEV without IDR0.SEV is SIG_NONE; there are no MSIs.
-  if (signal == smmu::SyncSignal::irq) interrupts_.raise(Irq::cmdq_sync);
+  irqs_.sync_completed(sync);
 }
 
 void VSmmu::start_restream(Pending why, std::size_t first, std::size_t end) {

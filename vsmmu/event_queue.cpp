@@ -32,8 +32,7 @@ Delivered deliver_event(RegisterFile& registers, GuestMemory& memory, unsigned m
     return {.outcome = Delivery::aborted, .gerror_interrupt = irq};
   }
   registers.publish_eventq_prod(prod.set<EVENTQ_PROD::WR>(ring.next(wr)));
-  return {.outcome = Delivery::written,
-          .interrupt = queued == 0 && registers.irq_ctrl().get<smmu::IRQ_CTRL::EVENTQ_IRQEN>()};
+  return {.outcome = Delivery::written, .interrupt = queued == 0};
 }
 
 }  // namespace weir::vsmmu

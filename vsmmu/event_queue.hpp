@@ -18,8 +18,8 @@ enum class Delivery : std::uint8_t {
 
 struct Delivered {
   Delivery outcome{};
-  bool interrupt{};         // the event queue's is due
-  bool gerror_interrupt{};  // GERROR's is due
+  bool interrupt{};         // the queue was empty: its interrupt is due, if enabled
+  bool gerror_interrupt{};  // EVENTQ_ABT_ERR became active: GERROR's is due, if enabled
 };
 
 // Appends `event`. The caller serialises this with stores to `registers` and raises the interrupts afterwards.

@@ -8,7 +8,7 @@ namespace weir::vsmmu {
 std::optional<EventReport> VSmmu::handle_event(stage2::SmmuPort& smmu, const smmu::Event& event) {
   const StreamID sid{event.get<smmu::Event::StreamID>()};
   EventReport report;
-  Delivered delivered{};
+  IrqUnit::Due due;
   {
     const SpinLock::Guard guard{lock_};
     Stream* const end = streams_.get() + stream_count_;
@@ -25,17 +25,19 @@ std::optional<EventReport> VSmmu::handle_event(stage2::SmmuPort& smmu, const smm
       case EventOwner::stage2: ++stage2_faults_; break;
       case EventOwner::host: ++host_events_; break;
       case EventOwner::quiet:
-      case EventOwner::guest:
+      case EventOwner::guest: {
         if (event.id() == smmu::EventId::C_BAD_STE && s->fault) report.flooding = ++s->bad > kFloodLimit;
         if (rebuilt.owner == EventOwner::quiet) break;
-        delivered = deliver_event(registers_, memory_, announced_.evtq_log2(), rebuilt.event);
+        const Delivered delivered = deliver_event(registers_, memory_, announced_.evtq_log2(), rebuilt.event);
         report.delivery = delivered.outcome;
         ++(delivered.outcome == Delivery::written ? events_ : events_lost_);
+        if (delivered.interrupt) irqs_.signal(Irq::evtq, due);
+        if (delivered.gerror_interrupt) irqs_.signal(Irq::gerror, due);
         break;
+      }
     }
   }
-  if (delivered.interrupt) interrupts_.raise(Irq::evtq);
-  if (delivered.gerror_interrupt) interrupts_.raise(Irq::gerror);
+  irqs_.send(due);
   return report;
 }
 

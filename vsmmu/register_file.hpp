@@ -1,16 +1,17 @@
 // The registers of a vSMMU: values, who may change them when, and the pages that the guest reads (IHI 0070, 6.2
 // and 6.3).
 //
-// Rules only: a store that has consequences is returned as an Effect, and the owner carries it out and then announces
-// it (acknowledge_*, publish_*). Where 6.3 leaves a choice to SMMUv3.1, what 3.2 demands is done: a store to a guarded
-// register is ignored.
+// Rules only, by the table of register_rules.hpp: a store that has consequences is returned as an Effect, and the owner
+// carries it out and then announces it (acknowledge_*, publish_*).
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "guest-abi/smmu/registers.hpp"
 #include "vsmmu/announced.hpp"
 #include "vsmmu/ports.hpp"
+#include "vsmmu/register_rules.hpp"
 
 namespace weir::vsmmu {
 
@@ -20,7 +21,10 @@ enum class Effect : std::uint8_t {
   cr0,        // CR0 may differ from CR0ACK
   gbpa,       // GBPA has a new value, Update is set
   cmdq_prod,  // new commands
-  gerrorn     // errors were acknowledged
+  gerrorn,    // errors were acknowledged
+  irq_ctrl,   // IRQ_CTRL may differ from IRQ_CTRLACK
+  evtq_cons,  // there may be room in the event queue
+  priq_cons   // and in the PRI queue
 };
 
 class RegisterFile {
@@ -36,70 +40,85 @@ class RegisterFile {
   // What a guest's load of 1, 2, 4 or 8 aligned bytes sees; 0 elsewhere.
   [[nodiscard]] std::uint64_t read(std::uint32_t offset, unsigned size) const;
 
-  [[nodiscard]] smmu::CR0 cr0() const { return cr0_; }
-  [[nodiscard]] smmu::CR0 cr0ack() const { return cr0ack_; }
-  [[nodiscard]] smmu::CR2 cr2() const { return cr2_; }
-  [[nodiscard]] smmu::GBPA gbpa() const { return gbpa_; }
-  [[nodiscard]] smmu::IRQ_CTRL irq_ctrl() const { return irq_ctrl_; }
-  [[nodiscard]] smmu::STRTAB_BASE strtab_base() const { return strtab_base_; }
-  [[nodiscard]] smmu::STRTAB_BASE_CFG strtab_base_cfg() const { return strtab_base_cfg_; }
-  [[nodiscard]] smmu::CMDQ_BASE cmdq_base() const { return cmdq_base_; }
-  [[nodiscard]] smmu::CMDQ_CONS cmdq_cons() const { return cmdq_cons_; }
-  [[nodiscard]] smmu::EVENTQ_BASE eventq_base() const { return eventq_base_; }
-  [[nodiscard]] smmu::EVENTQ_PROD eventq_prod() const { return eventq_prod_; }
-  [[nodiscard]] smmu::EVENTQ_CONS eventq_cons() const { return eventq_cons_; }
+  // The value of a register whose format is `R`.
+  template <typename R>
+  [[nodiscard]] R get(smmu::Reg reg) const {
+    R r;
+    r.words[0] = static_cast<typename R::Word>(values_[index_of(reg)]);
+    return r;
+  }
+  [[nodiscard]] smmu::CR0 cr0() const { return get<smmu::CR0>(smmu::Reg::CR0); }
+  [[nodiscard]] smmu::CR0 cr0ack() const { return get<smmu::CR0>(smmu::Reg::CR0ACK); }
+  [[nodiscard]] smmu::CR2 cr2() const { return get<smmu::CR2>(smmu::Reg::CR2); }
+  [[nodiscard]] smmu::GBPA gbpa() const { return get<smmu::GBPA>(smmu::Reg::GBPA); }
+  [[nodiscard]] smmu::IRQ_CTRL irq_ctrl() const { return get<smmu::IRQ_CTRL>(smmu::Reg::IRQ_CTRL); }
+  [[nodiscard]] smmu::IRQ_CTRL irq_ctrlack() const { return get<smmu::IRQ_CTRL>(smmu::Reg::IRQ_CTRLACK); }
+  [[nodiscard]] smmu::STRTAB_BASE strtab_base() const { return get<smmu::STRTAB_BASE>(smmu::Reg::STRTAB_BASE); }
+  [[nodiscard]] smmu::STRTAB_BASE_CFG strtab_base_cfg() const {
+    return get<smmu::STRTAB_BASE_CFG>(smmu::Reg::STRTAB_BASE_CFG);
+  }
+  [[nodiscard]] smmu::CMDQ_BASE cmdq_base() const { return get<smmu::CMDQ_BASE>(smmu::Reg::CMDQ_BASE); }
+  [[nodiscard]] smmu::CMDQ_CONS cmdq_cons() const { return get<smmu::CMDQ_CONS>(smmu::Reg::CMDQ_CONS); }
+  [[nodiscard]] smmu::EVENTQ_BASE eventq_base() const { return get<smmu::EVENTQ_BASE>(smmu::Reg::EVENTQ_BASE); }
+  [[nodiscard]] smmu::EVENTQ_PROD eventq_prod() const { return get<smmu::EVENTQ_PROD>(smmu::Reg::EVENTQ_PROD); }
+  [[nodiscard]] smmu::EVENTQ_CONS eventq_cons() const { return get<smmu::EVENTQ_CONS>(smmu::Reg::EVENTQ_CONS); }
+  [[nodiscard]] smmu::PRIQ_BASE priq_base() const { return get<smmu::PRIQ_BASE>(smmu::Reg::PRIQ_BASE); }
+  [[nodiscard]] smmu::PRIQ_PROD priq_prod() const { return get<smmu::PRIQ_PROD>(smmu::Reg::PRIQ_PROD); }
+  [[nodiscard]] smmu::PRIQ_CONS priq_cons() const { return get<smmu::PRIQ_CONS>(smmu::Reg::PRIQ_CONS); }
+  [[nodiscard]] smmu::PRIQ_IRQ_CFG2 priq_irq_cfg2() const { return get<smmu::PRIQ_IRQ_CFG2>(smmu::Reg::PRIQ_IRQ_CFG2); }
+  // The effective value of CR0.PRIQEN (6.3.9.5).
+  [[nodiscard]] bool priq_enabled() const { return cr0().get<smmu::CR0::PRIQEN>() && cr0().get<smmu::CR0::SMMUEN>(); }
   // The errors that are active: GERROR differs from GERRORN.
   [[nodiscard]] smmu::GERROR errors() const;
 
   void acknowledge_cr0();
   void acknowledge_gbpa();
+  void publish_irq_ctrlack(smmu::IRQ_CTRLACK ack);
+  // IRQ_CTRL becomes 0; its acknowledge follows.
+  void disable_interrupts() { set(smmu::Reg::IRQ_CTRL, 0); }
   void publish_cmdq_prod(std::uint32_t wr);
   void publish_cmdq_cons(std::uint32_t rd);
   void publish_cmdq_error(std::uint32_t rd, smmu::CmdqError error);
-  void publish_eventq_prod(smmu::EVENTQ_PROD prod);
-  // Makes an error active. True if it was not, and an interrupt is due.
+  void publish_eventq_prod(smmu::EVENTQ_PROD prod) { set(smmu::Reg::EVENTQ_PROD, prod.words[0]); }
+  void publish_priq_prod(smmu::PRIQ_PROD prod) { set(smmu::Reg::PRIQ_PROD, prod.words[0]); }
+  // Makes an error active. True if it was not.
   template <typename ErrorBit>
   [[nodiscard]] bool activate() {
     if (errors().get<ErrorBit>()) return false;
-    gerror_.set<ErrorBit>(!gerror_.get<ErrorBit>());
-    put(smmu::Reg::GERROR, gerror_.words[0]);
-    return irq_ctrl_.get<smmu::IRQ_CTRL::GERROR_IRQEN>();
+    const auto gerror = get<smmu::GERROR>(smmu::Reg::GERROR);
+    set(smmu::Reg::GERROR, gerror.words[0] ^ ErrorBit::mask);
+    return true;
   }
 
  private:
-  [[nodiscard]] Effect write32(std::uint32_t offset, std::uint32_t value);
-  void write_cr1(std::uint32_t value);
-  [[nodiscard]] Effect write_gbpa(std::uint32_t value);
-  void put(smmu::Reg reg, std::uint32_t value) { put(static_cast<std::uint32_t>(reg), value); }
-  void put(std::uint32_t offset, std::uint32_t value);
-  void put64(smmu::Reg reg, std::uint64_t value);
-  // Replaces the half of `r` at byte `half` (0 or 4), keeping to `mask`, and shows it.
-  template <typename R>
-  void set_half(R& r, smmu::Reg reg, std::uint32_t half, std::uint32_t value, std::uint64_t mask);
+  // Position in kRegs.
+  [[nodiscard]] static constexpr std::size_t index_of(smmu::Reg reg) {
+    return kIndex[static_cast<std::uint32_t>(reg) % smmu::kPage1 / 4];
+  }
+  // No register of page 1 shares its offset with one of page 0.
+  static constexpr auto kIndex = [] {
+    std::array<std::uint8_t, 1024> index{};
+    for (std::size_t i = 0; i < smmu::kRegs.size(); ++i)
+      index[static_cast<std::uint32_t>(smmu::kRegs[i].reg) % smmu::kPage1 / 4] = static_cast<std::uint8_t>(i);
+    return index;
+  }();
 
-  [[nodiscard]] bool smmu_off() const;
-  [[nodiscard]] bool cmdq_off() const;
-  [[nodiscard]] bool eventq_off() const;
+  [[nodiscard]] Effect write32(std::uint32_t offset, std::uint32_t value);
+  [[nodiscard]] bool announced(Needs needs) const;
+  // Whether a field with this guard now takes a store of `value` to its register.
+  [[nodiscard]] bool open(Guard guard, std::uint64_t value) const;
+  // The bits of `rule` that exist.
+  [[nodiscard]] std::uint64_t extent(const FieldRule& rule) const;
+  [[nodiscard]] bool off(std::uint64_t cr0_mask) const;
+  // Cuts what the register `index` shows to the size of its queue.
+  void cut(smmu::Reg index, std::uint64_t field);
+  // Stores and shows a value.
+  void set(smmu::Reg reg, std::uint64_t value);
+  void put(std::uint32_t offset, std::uint32_t value);
 
   RegisterPages pages_;
   const Announced& announced_;
-  std::uint64_t address_mask_;  // addresses are cut to OAS (3.4.3, note 6)
-
-  smmu::CR0 cr0_;
-  smmu::CR0 cr0ack_;
-  smmu::CR1 cr1_;
-  smmu::CR2 cr2_;
-  smmu::GBPA gbpa_;
-  smmu::IRQ_CTRL irq_ctrl_;
-  smmu::GERROR gerror_;
-  smmu::GERROR gerrorn_;
-  smmu::STRTAB_BASE strtab_base_;
-  smmu::STRTAB_BASE_CFG strtab_base_cfg_;
-  smmu::CMDQ_BASE cmdq_base_;
-  smmu::CMDQ_CONS cmdq_cons_;
-  smmu::EVENTQ_BASE eventq_base_;
-  smmu::EVENTQ_PROD eventq_prod_;
-  smmu::EVENTQ_CONS eventq_cons_;
+  std::array<std::uint64_t, smmu::kRegs.size()> values_{};
 };
 
 }  // namespace weir::vsmmu

@@ -58,18 +58,19 @@ std::expected<std::unique_ptr<VSmmu>, CreateFailure> VSmmu::create(const Config&
 VSmmu::VSmmu(const Announced& announced, const Surroundings& surroundings, const Bounds& bounds)
     : announced_{announced},
       memory_{surroundings.memory},
-      interrupts_{surroundings.interrupts},
       drain_{surroundings.drain},
       domain_{surroundings.domain},
       bounds_{.commands = std::max(bounds.commands, 2u),  // one look at the queue finds out that it is empty
               .polls = std::max(bounds.polls, 1u),
               .installs = std::max(bounds.installs, 1u)},
-      registers_{surroundings.pages, announced_} {}
+      registers_{surroundings.pages, announced_},
+      irqs_{announced_, registers_, lock_, surroundings.interrupts} {}
 
 VSmmu::~VSmmu() { shutdown(); }
 
 void VSmmu::reset() {
   const Ownership own{*this};
+  irqs_.quiesce();
   {
     const SpinLock::Guard guard{lock_};
     registers_.reset();
@@ -87,6 +88,7 @@ void VSmmu::shutdown() {
     // A tag that an STE may still carry is lost rather than given back dirty.
     if (!take_out(streams_[i])) (void)streams_[i].backing->tag.release();
   }
+  irqs_.quiesce();
   {
     const SpinLock::Guard guard{lock_};
     stream_count_ = 0;
@@ -120,7 +122,9 @@ Progress VSmmu::write(std::uint32_t offset, unsigned size, std::uint64_t value) 
     queue_.post(wr);
     return serve_queue();
   }
-  if (size == 4 && offset == static_cast<std::uint32_t>(Reg::EVENTQ_CONS)) {
+  // Consumers never wait for commands.
+  if (size == 4 && (offset == static_cast<std::uint32_t>(Reg::EVENTQ_CONS) ||
+                    offset == static_cast<std::uint32_t>(Reg::PRIQ_CONS))) {
     const SpinLock::Guard guard{lock_};
     (void)registers_.write(offset, size, value);
     return Progress::done;
@@ -155,9 +159,13 @@ Progress VSmmu::store(std::uint32_t offset, unsigned size, std::uint64_t value) 
     const SpinLock::Guard guard{lock_};
     effect = registers_.write(offset, size, value);
     cmdq_error_ = registers_.errors().get<smmu::GERROR::CMDQ_ERR>();
+    if (effect == Effect::irq_ctrl) irqs_.acknowledge();
   }
   switch (effect) {
     case Effect::none:
+    case Effect::irq_ctrl:  // acknowledged above
+    case Effect::evtq_cons:
+    case Effect::priq_cons:
     case Effect::cmdq_prod: return Progress::done;
     case Effect::gerrorn: return consume(left);
     case Effect::gbpa:
@@ -170,7 +178,10 @@ Progress VSmmu::store(std::uint32_t offset, unsigned size, std::uint64_t value) 
       return finish_pending(left) ? Progress::done : Progress::again;
     case Effect::cr0: break;
   }
-  if (!registers_.cr0().get<smmu::CR0::CMDQEN>()) queue_.stop();
+  if (!registers_.cr0().get<smmu::CR0::CMDQEN>() && registers_.cr0ack().get<smmu::CR0::CMDQEN>()) {
+    publish_progress();  // CONS says what was consumed before the acknowledge (6.3.9.3)
+    queue_.stop();
+  }
   if (registers_.cr0().get<smmu::CR0::SMMUEN>() != registers_.cr0ack().get<smmu::CR0::SMMUEN>()) {
     start_restream(Pending::cr0, 0, stream_count_);
     if (!finish_pending(left)) return Progress::again;

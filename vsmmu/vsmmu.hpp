@@ -31,6 +31,7 @@
 #include "vsmmu/event_rebuild.hpp"
 #include "vsmmu/fanout.hpp"
 #include "vsmmu/flood.hpp"
+#include "vsmmu/irq.hpp"
 #include "vsmmu/ports.hpp"
 #include "vsmmu/register_file.hpp"
 #include "vsmmu/stalls.hpp"
@@ -224,7 +225,6 @@ class VSmmu {
 
   Announced announced_;
   GuestMemory& memory_;
-  Interrupts& interrupts_;
   EventDrain& drain_;
   stage2::S2Domain& domain_;
   Bounds bounds_;
@@ -235,6 +235,7 @@ class VSmmu {
   // Stored to by the owner, under lock_; the owner reads them as it likes, others under lock_.
   mutable SpinLock lock_;
   RegisterFile registers_;
+  IrqUnit irqs_;
   std::unique_ptr<Stream[]> streams_;  // sorted by vsid
   std::size_t stream_count_ = 0;
   std::uint64_t events_ = 0;  // these four: under lock_

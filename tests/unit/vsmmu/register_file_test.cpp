@@ -61,13 +61,19 @@ TEST_F(RegisterFile, WriteMasksOfEveryRegister) {
       {Reg::CR2, 0x2},
       {Reg::GBPA, 1u << 31 | 1u << 20},
       {Reg::IRQ_CTRL, 0x5},
-      {Reg::GERRORN, 0x105},
+      {Reg::GERRORN, 0x1b5},
+      {Reg::GERROR_IRQ_CFG0, oas & ~std::uint64_t{3}},
+      {Reg::GERROR_IRQ_CFG1, 0xffffffff},
+      {Reg::GERROR_IRQ_CFG2, 0x3f},
+      {Reg::EVENTQ_IRQ_CFG0, oas & ~std::uint64_t{3}},
+      {Reg::EVENTQ_IRQ_CFG1, 0xffffffff},
+      {Reg::EVENTQ_IRQ_CFG2, 0x3f},
       {Reg::STRTAB_BASE, std::uint64_t{1} << 62 | (oas & ~std::uint64_t{0x3f})},
       {Reg::STRTAB_BASE_CFG, 0x307ff},
       {Reg::CMDQ_BASE, std::uint64_t{1} << 62 | oas},
       {Reg::CMDQ_CONS, 0x1},  // LOG2SIZE 0: one wrap bit
       {Reg::EVENTQ_BASE, std::uint64_t{1} << 62 | oas},
-      {Reg::EVENTQ_PROD, 0x800fffff},
+      {Reg::EVENTQ_PROD, 0x80000001},  // the same
       {Reg::EVENTQ_CONS, 0x800fffff},
   };
   for (const RegInfo& r : kRegs) {
@@ -167,14 +173,18 @@ TEST_F(RegisterFile, GbpaNeedsUpdate) {
 }
 
 TEST_F(RegisterFile, IrqCtrlIsAcknowledged) {
-  (void)write(Reg::IRQ_CTRL, 0x7);
+  EXPECT_EQ(write(Reg::IRQ_CTRL, 0x7), Effect::irq_ctrl);
+  EXPECT_EQ(read(Reg::IRQ_CTRLACK), 0u);
+  file->publish_irq_ctrlack(file->irq_ctrl());
   EXPECT_EQ(read(Reg::IRQ_CTRLACK), 0x5u);
   (void)write(Reg::IRQ_CTRL, 0);
+  EXPECT_EQ(read(Reg::IRQ_CTRLACK), 0x5u);
+  file->publish_irq_ctrlack(file->irq_ctrl());
   EXPECT_EQ(read(Reg::IRQ_CTRLACK), 0u);
 }
 
 TEST_F(RegisterFile, GlobalErrorsToggle) {
-  EXPECT_FALSE(file->activate<GERROR::CMDQ_ERR>());  // active, but interrupts are off
+  EXPECT_TRUE(file->activate<GERROR::CMDQ_ERR>());
   EXPECT_TRUE(file->errors().get<GERROR::CMDQ_ERR>());
   EXPECT_EQ(read(Reg::GERROR), 1u);
   EXPECT_FALSE(file->activate<GERROR::CMDQ_ERR>());  // already: not toggled again
