@@ -115,6 +115,12 @@ struct GicdCtlr : Record<GicdCtlr, 32> {
       weir::Layout<32, EnableGrp0, EnableGrp1, Res0<3, 2>, ARE, Res0<5, 5>, DS, E1NWF, nASSGIreq, Res0<30, 9>, RWP>;
 };
 
+// SETSPI_NSR and CLRSPI_NSR: message-based SPIs. Write-only.
+struct GicdMessage : Record<GicdMessage, 32> {
+  using INTID = Field<"INTID", 12, 0, std::uint32_t>;
+  using Layout = weir::Layout<32, INTID, Res0<31, 13>>;
+};
+
 struct GicdTyper : Record<GicdTyper, 32> {
   using ITLinesNumber = Field<"ITLinesNumber", 4, 0, std::uint32_t>;  // INTIDs / 32 - 1
   using CPUNumber = Field<"CPUNumber", 7, 5, std::uint32_t>;          // PEs without affinity routing - 1

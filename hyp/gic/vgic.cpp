@@ -403,6 +403,19 @@ void VGic::set_level(std::uint32_t intid, bool high) {
     touch(*irq, intid);
 }
 
+// A level-sensitive SPI stays asserted until it is cleared.
+void VGic::message(std::uint32_t intid, bool set) {
+  const SpinLock::Guard guard{lock_};
+  VIrq* irq = find(nullptr, intid);
+  if (irq == nullptr || irq->forwarded) return;
+  if (irq->level) {
+    irq->line = set;
+    touch(*irq, intid);
+  } else {
+    write_bit(*irq, intid, set ? Bit::set_pending : Bit::clear_pending, true);
+  }
+}
+
 bool VGic::bind_spi(std::uint32_t intid, std::uint32_t physical) {
   const SpinLock::Guard guard{lock_};
   VIrq* irq = find(nullptr, intid);

@@ -107,6 +107,9 @@ class VGic {
   // ---- Devices of the VM, on any pCPU. INTIDs that are no SPIs of this GIC are ignored.
   void pulse(std::uint32_t intid);  // an edge
   void set_level(std::uint32_t intid, bool high);
+  // A message-based SPI (GICD_TYPER.MBIS): what a store of `intid` to GICD_SETSPI_NSR does, or to GICD_CLRSPI_NSR. A
+  // forwarded SPI is its device's alone.
+  void message(std::uint32_t intid, bool set);
 
   // ---- Forwarded interrupts.
   // The guest's `intid` is the physical SPI `physical`, from now on: enable, trigger and routing follow the guest's

@@ -234,6 +234,7 @@ std::uint32_t VGic::read_gicd_word(VGicCpu& self, std::uint32_t offset) {
     case Gicd::TYPER:
       return GicdTyper{}
           .set<GicdTyper::ITLinesNumber>(kVgicIntids / 32 - 1)
+          .set<GicdTyper::MBIS>(true)
           .set<GicdTyper::IDbits>(9)
           .set<GicdTyper::A3V>(true)
           .set<GicdTyper::No1N>(true)
@@ -256,6 +257,10 @@ std::uint64_t VGic::read_gicd(unsigned vcpu, std::uint64_t offset, unsigned size
 }
 
 void VGic::write_gicd(unsigned, std::uint64_t offset, unsigned size, std::uint64_t value) {
+  if (const bool set = offset == offset_of(Gicd::SETSPI_NSR); set || offset == offset_of(Gicd::CLRSPI_NSR)) {
+    if (size == 2 || size == 4) message(gic::GicdMessage::INTID::decode(value), set);
+    return;
+  }
   if (offset >= gic::kGicdBytes || (size != 1 && size != 4 && size != 8) || offset % size != 0) return;
   if (is_irouter(offset) && size >= 4) {
     const auto intid = static_cast<std::uint32_t>((offset - offset_of(Gicd::IROUTER)) / 8);

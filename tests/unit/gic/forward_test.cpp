@@ -26,6 +26,16 @@ TEST_F(Forward, BindingIsExclusive) {
   EXPECT_TRUE(m.vgic->bind_spi(36, 51));
 }
 
+TEST_F(Forward, MessagesDoNotMakeIt) {
+  m.enable(kIntid);
+  m.write_gicd(0, 0x40, kIntid);
+  EXPECT_EQ(m.ack(0), kSpurious);
+  m.set_edge(kIntid);
+  m.write_gicd(0, 0x40, kIntid);
+  EXPECT_EQ(m.ack(0), kSpurious);
+  EXPECT_FALSE(p.pending);
+}
+
 TEST_F(Forward, MirrorsTheGuestsRegisters) {
   EXPECT_FALSE(p.enabled);
   m.enable(kIntid);

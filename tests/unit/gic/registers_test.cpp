@@ -14,7 +14,7 @@ TEST(VGicRegisters, Identification) {
   typer.words[0] = static_cast<std::uint32_t>(m.read_gicd(0, 4));
   EXPECT_EQ((typer.get<gic::GicdTyper::ITLinesNumber>() + 1) * 32, kVgicIntids);
   EXPECT_FALSE(typer.get<gic::GicdTyper::LPIS>());
-  EXPECT_FALSE(typer.get<gic::GicdTyper::MBIS>());
+  EXPECT_TRUE(typer.get<gic::GicdTyper::MBIS>());
   EXPECT_TRUE(typer.get<gic::GicdTyper::No1N>());
   EXPECT_FALSE(typer.get<gic::GicdTyper::SecurityExtn>());
   EXPECT_EQ(m.read_gicd(0, 0xffe8) >> 4 & 0xf, 3U);
@@ -38,6 +38,36 @@ TEST(VGicRegisters, ControlHasFixedBits) {
   EXPECT_EQ(m.read_gicd(0, 0), 0x50U);  // ARE and DS
   m.write_gicd(0, 0, 0xffff'ffff);
   EXPECT_EQ(m.read_gicd(0, 0), 0x53U);
+}
+
+TEST(VGicRegisters, MessagesMakeSpisPending) {
+  FakeMachine m;
+  m.set_edge(200);
+  m.enable(200);
+  m.write_gicd(0, 0x40, 200);
+  EXPECT_EQ(m.take(0), 200U);
+  EXPECT_EQ(m.ack(0), kSpurious);
+  m.write_gicd(0, 0x40, 200, 2);  // a halfword will do
+  EXPECT_EQ(m.take(0), 200U);
+  m.write_gicd(0, 0x40, 200);
+  m.write_gicd(0, 0x48, 200);  // CLRSPI_NSR
+  EXPECT_EQ(m.ack(0), kSpurious);
+  m.write_gicd(0, 0x40, 200, 1);
+  m.write_gicd(0, 0x44, 200);
+  m.write_gicd(0, 0x50, 200);  // SETSPI_SR: there is no Secure state
+  for (const unsigned none : {0U, 5U, 16U, 31U, 288U, 1019U, 1023U, 5000U, 8191U}) m.write_gicd(0, 0x40, none);
+  EXPECT_EQ(m.ack(0), kSpurious);
+  EXPECT_EQ(m.read_gicd(0, 0x40), 0U);
+}
+
+TEST(VGicRegisters, ALevelSetByAMessageStaysUntilItIsCleared) {
+  FakeMachine m;
+  m.enable(200);
+  m.write_gicd(0, 0x40, 200);
+  EXPECT_EQ(m.take(0), 200U);
+  EXPECT_EQ(m.take(0), 200U);
+  m.write_gicd(0, 0x48, 200);
+  EXPECT_EQ(m.ack(0), kSpurious);
 }
 
 TEST(VGicRegisters, Waker) {
