@@ -47,7 +47,16 @@ void on_event_interrupt(void* context) {
   if (more) machine_more_events(smmu.index());
 }
 
-void on_error_interrupt(void* context) { static_cast<SmmuInstance*>(context)->on_global_error(); }
+void on_error_interrupt(void* context) {
+  static_cast<SmmuInstance*>(context)->on_global_error();
+  if (after_events != nullptr) after_events();  // an ATC invalidation may have timed out
+}
+
+// One interrupt for all of them.
+void on_combined_interrupt(void* context) {
+  on_error_interrupt(context);
+  on_event_interrupt(context);
+}
 
 void connect(const std::optional<Interrupt>& interrupt, void (*handler)(void*), SmmuInstance& smmu) {
   if (!interrupt) return;
@@ -94,8 +103,13 @@ void machine_start_smmus(const Platform& platform) {
     }
     smmus[i].usable = true;
     if (platform.smmus[i].event_queue) event_intids[i] = platform.smmus[i].event_queue->intid;
-    connect(platform.smmus[i].event_queue, on_event_interrupt, smmu);
-    connect(platform.smmus[i].global_error, on_error_interrupt, smmu);
+    const Smmu& wires = platform.smmus[i];
+    const auto is_combined = [&](const std::optional<Interrupt>& a) {
+      return a && wires.event_queue && a->intid == wires.event_queue->intid;
+    };
+    const bool combined = is_combined(wires.global_error) || is_combined(wires.pri_queue);
+    connect(wires.event_queue, combined ? on_combined_interrupt : on_event_interrupt, smmu);
+    if (!is_combined(wires.global_error)) connect(wires.global_error, on_error_interrupt, smmu);
   }
 }
 

@@ -11,6 +11,7 @@
 #include "hyp/gic/vgic.hpp"
 #include "hyp/log/log.hpp"
 #include "hyp/machine/machine.hpp"
+#include "hyp/machine/tick.hpp"
 #include "hyp/mem/pages.hpp"
 #include "hyp/pci/virtual_host.hpp"
 #include "hyp/vm/table_pages.hpp"
@@ -96,7 +97,13 @@ class VsmmuDevice final : public MmioDevice, public vsmmu::Interrupts {
     vm_.vgic->pulse(guest_map::vsmmu_intid(index_) + static_cast<std::uint32_t>(irq));
   }
   void send_event() override { sev(); }
-  [[nodiscard]] bool message(IPA to, std::uint32_t data) override { return vm_.memory().store(to, data); }
+  // To the VM's RAM, or an SPI by message. Its GIC has no ITS that could take an event of a vSMMU.
+  [[nodiscard]] bool message(IPA to, std::uint32_t data) override {
+    constexpr IPA kSetSpi = guest_map::kGicd + static_cast<std::uint32_t>(gic::Gicd::SETSPI_NSR);
+    if (to != kSetSpi) return vm_.memory().store(to, data);
+    vm_.vgic->message(gic::GicdMessage::INTID::decode(data), true);
+    return true;
+  }
 
   std::unique_ptr<vsmmu::VSmmu> device;
 
@@ -115,14 +122,15 @@ class Binding final : public StreamOwner {
   [[nodiscard]] VStreamID vsid() const { return VStreamID{pci::Rid{0, config_.slot, 0}.value()}; }
   [[nodiscard]] const DeviceConfig& config() const { return config_; }
   void on_event(SmmuInstance& from, const smmu::Event& event) override;
-  // What could not be done while events were being delivered.
-  void act();
+  // What could not be done while events were being delivered. True: not all of it could be done now either.
+  bool act();
 
   SmmuInstance& smmu;
   std::uint64_t violations = 0;
 
  private:
   void violation(const smmu::Event& event);
+  void punish();
 
   Vm& vm_;
   const DeviceConfig& config_;
@@ -130,6 +138,7 @@ class Binding final : public StreamOwner {
   std::uint64_t host_events_ = 0;
   std::atomic<bool> silence_{false};
   std::atomic<bool> punish_{false};
+  std::atomic<bool> hung_{false};
 };
 
 void Binding::on_event(SmmuInstance& from, const smmu::Event& event) {
@@ -158,11 +167,16 @@ void Binding::violation(const smmu::Event& event) {
   if (config_.on_violation != ViolationPolicy::log) punish_.store(true);
 }
 
-void Binding::act() {
+bool Binding::act() {
   if (silence_.load() && vsmmu_.silence(vsid())) silence_.store(false);
-  if (!punish_.exchange(false)) return;
+  if (punish_.exchange(false)) punish();
+  return silence_.load();
+}
+
+void Binding::punish() {
   if (config_.on_violation == ViolationPolicy::stop) vm_.stop(StopReason::violation);
   if (config_.on_violation == ViolationPolicy::quarantine) {
+    vm_.pci->fence(config_.slot);
     if (const auto gone = vsmmu_.detach(vsid()); !gone && gone.error() != stage2::Error::no_such_stream)
       log("vm %.*s: device %.*s could not be quarantined: %s", TEXT(vm_.name()), TEXT(config_.name),
           reason(gone.error()));
@@ -185,13 +199,22 @@ struct Devices {
 };
 constinit std::array<std::unique_ptr<Devices>, kMaxVms> all;
 
-void act_on_events() {
+// True: there is more to do, later.
+bool act() {
+  bool more = false;
   for (const auto& devices : all) {
     if (!devices) continue;
     for (const auto& binding : devices->bindings)
-      if (binding) binding->act();
+      if (binding && binding->act()) more = true;
   }
+  return more;
 }
+
+void act_on_events() {
+  if (act()) machine_want_tick();
+}
+
+bool on_tick() { return act(); }
 
 std::expected<void, DeviceError> make_domain(Vm& vm, Devices& devices) {
   const auto geometry = stage2::Geometry::make(CpuView::kInputBits, smmu::AddressSize::bits44);
@@ -202,6 +225,39 @@ std::expected<void, DeviceError> make_domain(Vm& vm, Devices& devices) {
     return error("vm %.*s: no memory for the DMA domain's tables", TEXT(vm.name()));
   devices.domain = std::move(*domain);
   return {};
+}
+
+vsmmu::Config limits_of(const VmConfig& vm, unsigned index) {
+  const VsmmuNarrowing& narrowing = vm.vsmmus[index].narrowing;
+  vsmmu::Config limits{};
+  limits.cmdq_log2 = narrowing.command_queue_log2;
+  limits.evtq_log2 = narrowing.event_queue_log2;
+  limits.oas_bits = std::min(unsigned{narrowing.oas_bits}, CpuView::kInputBits);
+  limits.two_level_stream_table = !narrowing.linear_stream_table;
+  limits.range_invalidation = !narrowing.no_range_invalidation;
+  limits.asid16 = narrowing.asid_bits == 16;
+  limits.ssid_bits = narrowing.substream_bits;
+  limits.stall = !narrowing.no_stall;
+  limits.msi = !narrowing.no_msi;
+  limits.sev = !narrowing.no_sev;
+  for (const DeviceConfig& device : vm.devices) {
+    if (device.vsmmu != index) continue;
+    limits.ats = limits.ats || device.ats != AtsChoice::none;
+    limits.pri = limits.pri || device.pri;
+  }
+  return limits;
+}
+
+vsmmu::StreamGrant grant_of(const DeviceConfig& device) {
+  constexpr vsmmu::AtsGrant kGrants[] = {vsmmu::AtsGrant::none, vsmmu::AtsGrant::split_stage, vsmmu::AtsGrant::full};
+  return {.ats = kGrants[static_cast<unsigned>(device.ats)], .pri = device.pri};
+}
+
+// What the guest sees of it in configuration space: nothing that its SMMU would not take part in.
+pci::CapabilityGrant visible_grant(const DeviceConfig& device, const vsmmu::Announced& announced) {
+  return {.ats = device.ats != AtsChoice::none && announced.idr0.get<smmu::IDR0::ATS>(),
+          .pri = device.pri && announced.idr0.get<smmu::IDR0::PRI>(),
+          .pasid_bits = device.pasid ? static_cast<unsigned>(announced.idr1.get<smmu::IDR1::SSIDSIZE>()) : 0};
 }
 
 std::expected<void, DeviceError> make_vsmmu(Vm& vm, Devices& devices, unsigned index, const Platform& platform) {
@@ -219,11 +275,7 @@ std::expected<void, DeviceError> make_vsmmu(Vm& vm, Devices& devices, unsigned i
   auto device = make<VsmmuDevice>(vm, index);
   if (!device || !device->allocate_pages())
     return error("vm %.*s: vsmmu %.*s: no memory", TEXT(vm.name()), TEXT(config.name));
-  vsmmu::Config limits{};
-  limits.oas_bits = CpuView::kInputBits;
-  limits.range_invalidation = !config.narrowing.no_range_invalidation;
-  limits.two_level_stream_table = !config.narrowing.linear_stream_table;
-  limits.asid16 = config.narrowing.asid_bits == 16;
+  const vsmmu::Config limits = limits_of(vm.config(), index);
   const vsmmu::Surroundings surroundings{.memory = vm.memory(),
                                          .interrupts = *device,
                                          .drain = drain,
@@ -249,12 +301,32 @@ std::expected<void, DeviceError> make_vsmmu(Vm& vm, Devices& devices, unsigned i
 }
 
 // The VM's interrupt for a physical line; several of its functions may share one.
-std::uint32_t intid_of(Vm& vm, Devices& devices, std::uint32_t physical) {
+std::expected<std::uint32_t, DeviceError> intid_of(Vm& vm, Devices& devices, const DeviceConfig& config,
+                                                   std::uint32_t physical) {
   for (const Devices::Line& line : devices.lines)
     if (line.physical == physical) return line.intid;
   const auto intid = guest_map::kFirstIntxIntid + static_cast<std::uint32_t>(devices.lines.size());
-  if (!vm.vgic->bind_spi(intid, physical) || !devices.lines.push_back({physical, intid})) return 0;
+  if (!vm.vgic->bind_spi(intid, physical))
+    return error(
+        "vm %.*s: device %.*s: its interrupt line, INTID %u, cannot be had: the GIC does not have it, or it is "
+        "in use",
+        TEXT(vm.name()), TEXT(config.name), static_cast<unsigned>(physical));
+  if (!devices.lines.push_back({physical, intid}))
+    return error("vm %.*s: device %.*s: too many interrupt lines", TEXT(vm.name()), TEXT(config.name));
   return intid;
+}
+
+// A grant is a permission; what the hardware lacks does not come into being by it.
+void report_missing(const Vm& vm, const DeviceConfig& config, const vsmmu::Announced& announced,
+                    const pci::CapabilityGrant& visible, const pci::VirtualFunction& function) {
+  const auto missing = [&](const char* grant, bool offered, std::uint16_t capability) {
+    if (offered && capability != 0) return;
+    log("vm %.*s: device %.*s: %s is granted, but %s", TEXT(vm.name()), TEXT(config.name), grant,
+        offered ? "the device has no such capability" : "not all SMMUs of its vSMMU have it");
+  };
+  if (config.ats != AtsChoice::none) missing("ats", announced.idr0.get<smmu::IDR0::ATS>(), function.ats);
+  if (config.pri) missing("pri", announced.idr0.get<smmu::IDR0::PRI>(), function.pri);
+  if (config.pasid) missing("pasid", visible.pasid_bits != 0, function.pasid);
 }
 
 std::expected<void, DeviceError> add_function(Vm& vm, Devices& devices, std::size_t index, const Platform& platform) {
@@ -274,14 +346,26 @@ std::expected<void, DeviceError> add_function(Vm& vm, Devices& devices, std::siz
     return error("vm %.*s: device %.*s: its StreamID %#x is another device's", TEXT(vm.name()), TEXT(config.name),
                  function->stream->stream.value);
   devices.bindings[index] = std::move(binding);
-  if (const auto done = vsmmu.attach(devices.bindings[index]->vsid(), *smmu, function->stream->stream); !done)
+  if (const auto done =
+          vsmmu.attach(devices.bindings[index]->vsid(), *smmu, function->stream->stream, grant_of(config));
+      !done)
     return error("vm %.*s: device %.*s: %.*s, StreamID %#x: %s", TEXT(vm.name()), TEXT(config.name), TEXT(smmu->name()),
                  function->stream->stream.value, reason(done.error()));
-  const std::uint32_t intid = function->line ? intid_of(vm, devices, function->line->intid) : 0;
-  if (!devices.host->add(*machine_config(platform, *function), *function, config.slot, intid != 0))
+  std::uint32_t intid = 0;
+  if (function->line) {
+    const auto bound = intid_of(vm, devices, config, function->line->intid);
+    if (!bound) return std::unexpected{bound.error()};
+    intid = *bound;
+  }
+  pci::ConfigPort& port = *machine_config(platform, *function);
+  const pci::CapabilityGrant visible = visible_grant(config, vsmmu.announced());
+  if (!devices.host->add(port, *function, config.slot, intid != 0, visible))
     return error("vm %.*s: device %.*s: slot %u is taken, or its BARs do not fit", TEXT(vm.name()), TEXT(config.name),
                  config.slot);
-  devices.functions[devices.function_count++] = {config.slot, config.vsmmu, intid};
+  const pci::VirtualFunction& shown = *devices.host->at(config.slot);
+  report_missing(vm, config, vsmmu.announced(), visible, shown);
+  if (shown.ats != 0) machine_pci().pass_translated(port, *function);
+  devices.functions[devices.function_count++] = {config.slot, config.vsmmu, intid, shown.ats != 0};
   return {};
 }
 
@@ -311,6 +395,8 @@ std::expected<void, DeviceError> attach_devices(Vm& vm, const Platform& platform
   if (!ok) detach_devices(vm);
   return ok;
 }
+
+void start_device_clock(const Platform& platform) { machine_tick_init(platform.timers, on_tick); }
 
 // DMA stops first, then the functions fall silent; nobody hears of events any more once the streams have no owner.
 void detach_devices(Vm& vm) {

@@ -18,6 +18,7 @@ struct VmFunction {
   unsigned slot{};        // on the virtual root bus, function 0; the vStreamID is slot << 3
   unsigned vsmmu{};       // index into Vm::vsmmus
   std::uint32_t intid{};  // of its INTA; 0: it has none
+  bool ats{};             // granted, and there: function and SMMUs have it
 };
 
 // One line, for the operator: what of the manifest cannot be had, and why.
@@ -28,6 +29,9 @@ struct DeviceError {
 // Attaches everything that `vm`'s manifest lists: afterwards its devices' streams are under its vSMMUs and its virtual
 // PCI host answers. vm.vgic is there. On error nothing is attached.
 [[nodiscard]] std::expected<void, DeviceError> attach_devices(Vm& vm, const Platform& platform);
+
+// Once, when all VMs have their devices and each vCPU its pCPU: the clock for what is done late.
+void start_device_clock(const Platform& platform);
 
 // The reverse: every stream aborts, tags are given back, functions are quiet, their lines are free. Vm teardown hook.
 void detach_devices(Vm& vm);

@@ -164,9 +164,14 @@ void write_vsmmu(Writer& w, const GuestVsmmu& vsmmu, std::uint32_t phandle) {
   w.text("compatible", "arm,smmu-v3");
   w.reg(vsmmu.base, guest_map::kVsmmuBytes);
   const std::uint32_t spi = vsmmu.first_intid - kFirstSpi;
-  w.cells("interrupts",
-          {kSpi, spi, kEdgeRising, kSpi, spi + 1, kEdgeRising, kSpi, spi + 2, kEdgeRising, kSpi, spi + 3, kEdgeRising});
-  w.texts("interrupt-names", "eventq\0priq\0cmdq-sync\0gerror");
+  if (vsmmu.pri) {
+    w.cells("interrupts", {kSpi, spi, kEdgeRising, kSpi, spi + 1, kEdgeRising, kSpi, spi + 2, kEdgeRising, kSpi,
+                           spi + 3, kEdgeRising});
+    w.texts("interrupt-names", "eventq\0priq\0cmdq-sync\0gerror");
+  } else {
+    w.cells("interrupts", {kSpi, spi, kEdgeRising, kSpi, spi + 2, kEdgeRising, kSpi, spi + 3, kEdgeRising});
+    w.texts("interrupt-names", "eventq\0cmdq-sync\0gerror");
+  }
   w.cells("#iommu-cells", {1});
   if (vsmmu.coherent) w.flag("dma-coherent");
   w.cells("phandle", {phandle});
@@ -188,6 +193,7 @@ void write_pci(Writer& w, const GuestHardware& hw) {
            Writer::low(kPci64.value), Writer::high(kPci64Bytes), Writer::low(kPci64Bytes)});
   w.cells("#interrupt-cells", {1});
   w.flag("dma-coherent");
+  if (hw.ats) w.flag("ats-supported");
 
   std::size_t lines = 0;
   for (const GuestFunction& f : hw.functions) lines += f.intid != 0 ? 1 : 0;

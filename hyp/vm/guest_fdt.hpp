@@ -13,8 +13,9 @@ namespace weir {
 
 struct GuestVsmmu {
   IPA base;
-  std::uint32_t first_intid{};  // eventq; priq, cmdq-sync and gerror follow
+  std::uint32_t first_intid{};  // eventq; priq, cmdq-sync and gerror follow, whether there is a priq or not
   bool coherent{};
+  bool pri{};  // it has a PRI queue, and so its interrupt
 };
 
 struct GuestFunction {
@@ -29,6 +30,7 @@ struct GuestHardware {
   unsigned vcpus{};
   std::span<const GuestVsmmu> vsmmus;
   bool pci{};
+  bool ats{};  // some function has ATS
   std::span<const GuestFunction> functions;
   std::string_view bootargs;
   IPA initrd;  // used if initrd_bytes is not 0

@@ -98,6 +98,7 @@ bool make_vms(const Platform& platform) {
   mmio_emulation_init();
   for (unsigned id = 0; id < manifest.vms.size(); ++id)
     if (!make_vm(id, platform)) return false;
+  start_device_clock(platform);
   return true;
 }
 

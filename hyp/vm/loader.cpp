@@ -56,17 +56,24 @@ std::expected<LoadedGuest, const char*> load_guest(Vm& vm, const FileSource& fil
     return std::unexpected{"kernel or initrd do not fit into its memory"};
 
   std::array<GuestVsmmu, kMaxVsmmus> vsmmus{};
-  for (unsigned i = 0; i < vm.vsmmu_count; ++i)
-    vsmmus[i] = {vm.vsmmus[i].base, guest_map::vsmmu_intid(i),
-                 vm.vsmmus[i].device->announced().idr0.get<smmu::IDR0::COHACC>()};
+  for (unsigned i = 0; i < vm.vsmmu_count; ++i) {
+    const smmu::IDR0& idr0 = vm.vsmmus[i].device->announced().idr0;
+    vsmmus[i] = {vm.vsmmus[i].base, guest_map::vsmmu_intid(i), idr0.get<smmu::IDR0::COHACC>(),
+                 idr0.get<smmu::IDR0::PRI>()};
+  }
   std::array<GuestFunction, kMaxVmDevices> functions{};
   std::size_t function_count = 0;
-  for (const VmFunction& f : vm_functions(vm)) functions[function_count++] = {f.slot, f.vsmmu, f.intid};
+  bool ats = false;
+  for (const VmFunction& f : vm_functions(vm)) {
+    functions[function_count++] = {f.slot, f.vsmmu, f.intid};
+    ats = ats || f.ats;
+  }
   const GuestHardware hardware{.ram = memory.base(),
                                .ram_bytes = memory.bytes(),
                                .vcpus = vm.vcpu_count(),
                                .vsmmus = {vsmmus.data(), vm.vsmmu_count},
                                .pci = vm.pci != nullptr,
+                               .ats = ats,
                                .functions = {functions.data(), function_count},
                                .bootargs = config.bootargs,
                                .initrd = initrd,

@@ -20,8 +20,8 @@ constexpr std::uint32_t kSpi = 0, kEdge = 1, kLevel = 4;
 
 class GuestFdtTest : public ::testing::Test {
  protected:
-  std::array<GuestVsmmu, 2> vsmmus{{{guest_map::vsmmu(0), guest_map::vsmmu_intid(0), true},
-                                    {guest_map::vsmmu(1), guest_map::vsmmu_intid(1), false}}};
+  std::array<GuestVsmmu, 2> vsmmus{{{guest_map::vsmmu(0), guest_map::vsmmu_intid(0), true, false},
+                                    {guest_map::vsmmu(1), guest_map::vsmmu_intid(1), false, true}}};
   std::array<GuestFunction, 3> functions{{{.slot = 1, .vsmmu = 0, .intid = 35},
                                           {.slot = 2, .vsmmu = 1, .intid = 0},
                                           {.slot = 31, .vsmmu = 1, .intid = 36}}};
@@ -127,9 +127,9 @@ TEST_F(GuestFdtTest, Vsmmus) {
   EXPECT_EQ(strings("/smmuv3@c000000", "compatible"), Strings{"arm,smmu-v3"});
   EXPECT_EQ(cells("/smmuv3@c000000", "reg"), (Cells{0, 0x0c00'0000, 0, 0x2'0000}));
   EXPECT_EQ(cells("/smmuv3@c020000", "reg"), (Cells{0, 0x0c02'0000, 0, 0x2'0000}));
+  EXPECT_EQ(strings("/smmuv3@c000000", "interrupt-names"), (Strings{"eventq", "cmdq-sync", "gerror"}));
+  EXPECT_EQ(cells("/smmuv3@c000000", "interrupts"), (Cells{kSpi, 112, kEdge, kSpi, 114, kEdge, kSpi, 115, kEdge}));
   EXPECT_EQ(strings("/smmuv3@c020000", "interrupt-names"), (Strings{"eventq", "priq", "cmdq-sync", "gerror"}));
-  EXPECT_EQ(cells("/smmuv3@c000000", "interrupts"),
-            (Cells{kSpi, 112, kEdge, kSpi, 113, kEdge, kSpi, 114, kEdge, kSpi, 115, kEdge}));
   EXPECT_EQ(cells("/smmuv3@c020000", "interrupts"),
             (Cells{kSpi, 116, kEdge, kSpi, 117, kEdge, kSpi, 118, kEdge, kSpi, 119, kEdge}));
   EXPECT_EQ(cells("/smmuv3@c000000", "#iommu-cells"), Cells{1});
@@ -143,6 +143,14 @@ TEST_F(GuestFdtTest, PciNamesTheSmmuOfEachFunction) {
   EXPECT_NE(first, second);
   EXPECT_EQ(cells("/pcie@3f000000", "iommu-map"),
             (Cells{1 << 3, first, 1 << 3, 1, 2 << 3, second, 2 << 3, 1, 31 << 3, second, 31 << 3, 1}));
+}
+
+TEST_F(GuestFdtTest, AtsIsSupportedIfAFunctionHasIt) {
+  make();
+  EXPECT_FALSE(has("/pcie@3f000000", "ats-supported"));
+  hardware.ats = true;
+  make();
+  EXPECT_TRUE(has("/pcie@3f000000", "ats-supported"));
 }
 
 TEST_F(GuestFdtTest, PciInterruptsOfThoseThatHaveOne) {
