@@ -24,6 +24,7 @@ struct Slot {
 constinit std::array<Slot, kMaxSmmus> smmus;
 constinit unsigned smmu_count = 0;
 constinit std::array<std::uint32_t, kMaxSmmus> event_intids{};  // 0: none
+constinit std::array<std::uint32_t, kMaxSmmus> pri_intids{};
 
 // One topology for all hosts: paths carry the segment.
 constinit std::unique_ptr<pci::Topology> topology;
@@ -52,9 +53,17 @@ void on_error_interrupt(void* context) {
   if (after_events != nullptr) after_events();  // an ATC invalidation may have timed out
 }
 
+void on_pri_interrupt(void* context) {
+  auto& smmu = *static_cast<SmmuInstance*>(context);
+  const bool more = smmu.drain_page_requests(kEventsPerInterrupt) == kEventsPerInterrupt;
+  if (after_events != nullptr) after_events();
+  if (more && pri_intids[smmu.index()] != 0) gic_set_pending(pri_intids[smmu.index()], 0, true);
+}
+
 // One interrupt for all of them.
 void on_combined_interrupt(void* context) {
   on_error_interrupt(context);
+  on_pri_interrupt(context);
   on_event_interrupt(context);
 }
 
@@ -110,6 +119,8 @@ void machine_start_smmus(const Platform& platform) {
     const bool combined = is_combined(wires.global_error) || is_combined(wires.pri_queue);
     connect(wires.event_queue, combined ? on_combined_interrupt : on_event_interrupt, smmu);
     if (!is_combined(wires.global_error)) connect(wires.global_error, on_error_interrupt, smmu);
+    if (wires.pri_queue) pri_intids[i] = wires.pri_queue->intid;
+    if (!is_combined(wires.pri_queue)) connect(wires.pri_queue, on_pri_interrupt, smmu);
   }
 }
 

@@ -122,6 +122,9 @@ class Binding final : public StreamOwner {
   [[nodiscard]] VStreamID vsid() const { return VStreamID{pci::Rid{0, config_.slot, 0}.value()}; }
   [[nodiscard]] const DeviceConfig& config() const { return config_; }
   void on_event(SmmuInstance& from, const smmu::Event& event) override;
+  bool on_page_request(SmmuInstance& from, const smmu::PriEntry& request) override;
+  void on_page_requests_lost(SmmuInstance& from) override;
+  void on_atc_timeout(SmmuInstance& from) override;
   // What could not be done while events were being delivered. True: not all of it could be done now either.
   bool act();
 
@@ -141,7 +144,18 @@ class Binding final : public StreamOwner {
   std::atomic<bool> hung_{false};
 };
 
+// A vSMMU has to be ticked for so long after the last thing that it was told: stalls grow old, budgets fill up again.
+constexpr unsigned kTicksOfInterest =
+    std::max<unsigned>(vsmmu::kStallTicks, vsmmu::EventBudget::kBurst / vsmmu::EventBudget::kRefill) + 8;
+constinit std::atomic<unsigned> quiet_ticks{0};
+
+void something_happened() {
+  quiet_ticks.store(0, std::memory_order_relaxed);
+  machine_want_tick();
+}
+
 void Binding::on_event(SmmuInstance& from, const smmu::Event& event) {
+  something_happened();
   const auto report = vsmmu_.handle_event(from, event);
   if (!report) return;
   if (report->flooding) silence_.store(true);
@@ -152,6 +166,22 @@ void Binding::on_event(SmmuInstance& from, const smmu::Event& event) {
     log("vm %.*s: device %.*s: event %llu: %.*s", TEXT(vm_.name()), TEXT(config_.name),
         static_cast<unsigned long long>(host_events_), TEXT(text.view()));
   }
+}
+
+bool Binding::on_page_request(SmmuInstance& from, const smmu::PriEntry& request) {
+  something_happened();
+  return vsmmu_.handle_page_request(from, request);
+}
+
+void Binding::on_page_requests_lost(SmmuInstance& from) {
+  something_happened();
+  vsmmu_.page_requests_lost(from);
+}
+
+void Binding::on_atc_timeout(SmmuInstance&) {
+  vsmmu_.atc_timed_out(vsid());
+  hung_.store(true);
+  something_happened();
 }
 
 void Binding::violation(const smmu::Event& event) {
@@ -170,6 +200,11 @@ void Binding::violation(const smmu::Event& event) {
 bool Binding::act() {
   if (silence_.load() && vsmmu_.silence(vsid())) silence_.store(false);
   if (punish_.exchange(false)) punish();
+  if (hung_.exchange(false)) {
+    vm_.pci->fence(config_.slot);
+    log("vm %.*s: device %.*s does not answer invalidations of its address translations: it is cut off",
+        TEXT(vm_.name()), TEXT(config_.name));
+  }
   return silence_.load();
 }
 
@@ -214,7 +249,14 @@ void act_on_events() {
   if (act()) machine_want_tick();
 }
 
-bool on_tick() { return act(); }
+bool on_tick() {
+  for (const auto& devices : all) {
+    if (!devices) continue;
+    for (const auto& vsmmu : devices->vsmmus)
+      if (vsmmu && vsmmu->device) vsmmu->device->tick();
+  }
+  return act() || quiet_ticks.fetch_add(1, std::memory_order_relaxed) < kTicksOfInterest;
+}
 
 std::expected<void, DeviceError> make_domain(Vm& vm, Devices& devices) {
   const auto geometry = stage2::Geometry::make(CpuView::kInputBits, smmu::AddressSize::bits44);
@@ -232,17 +274,20 @@ vsmmu::Config limits_of(const VmConfig& vm, unsigned index) {
   vsmmu::Config limits{};
   limits.cmdq_log2 = narrowing.command_queue_log2;
   limits.evtq_log2 = narrowing.event_queue_log2;
+  limits.priq_log2 = narrowing.pri_queue_log2;
   limits.oas_bits = std::min(unsigned{narrowing.oas_bits}, CpuView::kInputBits);
   limits.two_level_stream_table = !narrowing.linear_stream_table;
   limits.range_invalidation = !narrowing.no_range_invalidation;
   limits.asid16 = narrowing.asid_bits == 16;
   limits.ssid_bits = narrowing.substream_bits;
   limits.stall = !narrowing.no_stall;
+  if (narrowing.no_httu) limits.httu = smmu::Htt::none;
   limits.msi = !narrowing.no_msi;
   limits.sev = !narrowing.no_sev;
   for (const DeviceConfig& device : vm.devices) {
     if (device.vsmmu != index) continue;
     limits.ats = limits.ats || device.ats != AtsChoice::none;
+    limits.ats_full = limits.ats_full || device.ats == AtsChoice::full;
     limits.pri = limits.pri || device.pri;
   }
   return limits;

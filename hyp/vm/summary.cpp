@@ -4,6 +4,7 @@
 #include "guest-abi/text.hpp"
 #include "hyp/log/log.hpp"
 #include "hyp/machine/machine.hpp"
+#include "hyp/machine/tick.hpp"
 #include "hyp/vm/devices.hpp"
 #include "hyp/vm/vm.hpp"
 
@@ -64,6 +65,43 @@ void print_vsmmu(Vm& vm, unsigned index) {
   print(line);
 }
 
+// What it tells the guest.
+void print_announced(Vm& vm, unsigned index) {
+  const vsmmu::Announced& a = vm.vsmmus[index].device->announced();
+  using namespace smmu;
+  Line line;
+  line.put("vm ").put(vm.name()).put(" vsmmu ").put(vm.config().vsmmus[index].name).put(" announces:");
+  line.put(a.idr0.get<IDR0::ASID16>() ? " 16-bit" : " 8-bit").put(" ASIDs");
+  line.put(", OAS ").dec(a.oas_bits());
+  line.put(a.idr0.get<IDR0::ST_LEVEL>() == StLevel::two_level ? ", two-level" : ", linear").put(" stream table");
+  line.put(", queues ").dec(a.cmdq_log2()).put('/').dec(a.evtq_log2());
+  const auto feature = [&](bool there, std::string_view name) {
+    if (there) line.put(", ").put(name);
+  };
+  if (a.idr0.get<IDR0::PRI>()) line.put('/').dec(a.priq_log2());
+  feature(a.idr3.get<IDR3::RIL>(), "RIL");
+  feature(a.idr0.get<IDR0::MSI>(), "MSI");
+  feature(a.idr0.get<IDR0::SEV>(), "SEV");
+  feature(a.idr0.get<IDR0::HTTU>() != Htt::none, "HTTU");
+  feature(a.idr0.get<IDR0::STALL_MODEL>() != StallModel::terminate_only, "stall");
+  feature(a.idr0.get<IDR0::ATS>(), "ATS");
+  feature(a.idr0.get<IDR0::PRI>(), "PRI");
+  if (a.ssid_bits() != 0) line.put(", ").dec(a.ssid_bits()).put("-bit SubstreamIDs");
+  print(line);
+}
+
+void print_grants(const Vm& vm) {
+  for (const DeviceConfig& device : vm.config().devices) {
+    if (device.ats == AtsChoice::none && !device.pasid) continue;
+    Line line;
+    line.put("vm ").put(vm.name()).put(" device ").put(device.name).put(" is granted:");
+    if (device.ats != AtsChoice::none) line.put(device.ats == AtsChoice::full ? " full ATS" : " split-stage ATS");
+    if (device.pri) line.put(" PRI");
+    if (device.pasid) line.put(" PASID");
+    print(line);
+  }
+}
+
 void print_smmu(SmmuInstance& smmu) {
   const CommandQueue::Counters counters = smmu.command_counters();
   Line line;
@@ -80,10 +118,16 @@ void print_summary() {
   log("summary");
   for (unsigned id = 0; id < vm_count(); ++id) {
     print_vm(vm(id));
-    for (unsigned i = 0; i < vm(id).vsmmu_count; ++i) print_vsmmu(vm(id), i);
+    for (unsigned i = 0; i < vm(id).vsmmu_count; ++i) {
+      print_vsmmu(vm(id), i);
+      print_announced(vm(id), i);
+    }
+    print_grants(vm(id));
   }
   for (unsigned i = 0; i < machine_smmu_count(); ++i)
     if (SmmuInstance* smmu = machine_smmu(i); smmu != nullptr) print_smmu(*smmu);
+  if (machine_ticks() != 0)
+    log("ticks of the clock for late work: %llu", static_cast<unsigned long long>(machine_ticks()));
 }
 
 }  // namespace weir

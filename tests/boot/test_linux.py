@@ -1,6 +1,32 @@
 """Debian's Linux with two disks behind two physical SMMUs: what `make run` does."""
+from __future__ import annotations
+
+import re
+
 from boot import REPOSITORY, IMAGE, limit
+from qemu import Result
 from run_linux import KERNEL, check, default_machine, initramfs, manifest
+
+# ARM_SMMU_FEAT_* of drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.h, by bit: what Linux must find, and what must not be there.
+OFFERED = {0: "2_LVL_STRTAB", 2: "TT_LE", 6: "SEV", 7: "MSI", 8: "COHERENCY", 9: "TRANS_S1", 15: "RANGE_INV"}
+WITHHELD = {4: "PRI", 5: "ATS", 10: "TRANS_S2", 12: "HYP", 16: "BTM"}
+
+
+def driver_trouble(result: Result) -> str | None:
+    """What the guest's SMMU driver found or complains about that it should not, in one line. With MSI and COHERENCY it polls
+    memory for the end of CMD_SYNC; a completion that does not get there is a timeout in its log."""
+    found = re.search(r"arm-smmu-v3.*features (0x[0-9a-f]+)", result.log)
+    if not found:
+        return "the driver does not say which features it found"
+    features = int(found[1], 16)
+    for bit, name in OFFERED.items():
+        if not features >> bit & 1:
+            return f"the driver has not found {name} (features {found[1]})"
+    for bit, name in WITHHELD.items():
+        if features >> bit & 1:
+            return f"the driver has found {name} (features {found[1]})"
+    trouble = re.search(r"arm-smmu-v3.*(timeout|GERROR|unexpected|unhandled|event 0x|fail|error).*", result.log)
+    return trouble[0].strip() if trouble else None
 
 
 @limit(300)
@@ -9,5 +35,6 @@ def test_disks():
     original = {disk: path.read_bytes() for disk, path in disks.items()}
     initrd = machine.initrd({"manifest.dtb": manifest(machine, REPOSITORY / "tests/boot/linux/manifest.dts"),
                              "Image": KERNEL, "initramfs.cpio": initramfs(disks)})
-    reason = check(machine.run(IMAGE, initrd, limit=240), disks, original)
+    result = machine.run(IMAGE, initrd, limit=240)
+    reason = check(result, disks, original) or driver_trouble(result)
     assert reason is None, f"{reason} (log: {machine.path / 'console.log'})"

@@ -21,10 +21,26 @@ def test_two_instances():
 def test_narrowed():
     """A vSMMU that offers less than its SMMUs could."""
     backing = '"smmuv3@c020000", "smmuv3@c040000";'
-    narrowing = "no-range-invalidation; linear-stream-table; asid-bits = <8>;"
+    narrowing = ("no-range-invalidation; linear-stream-table; asid-bits = <8>; no-msi; no-sev; no-stall; no-httu;"
+                 "substream-bits = <0>; command-queue-log2 = <8>; event-queue-log2 = <7>; oas-bits = <40>;")
     result = boot_nested("nested-narrowed", {"devices=3": "devices=3 narrowed", backing: f"{backing} {narrowing}"})
     expect_ok(result, "nested")
     expect_handled(result)
+    announces = next((line for line in weir_lines(result, "vm nested vsmmu both announces")), "")
+    assert "8-bit ASIDs, OAS 40, linear stream table, queues 8/7" in announces, f"the summary says: {announces}"
+
+
+@limit(90)
+def test_grants():
+    """ATS, PRI and PASID granted to a device of a machine that has none of them: said at boot, and nothing is offered."""
+    result = boot_nested("nested-grants", {'"log";': '"log"; ats = "full"; pri; pasid;'})
+    expect_ok(result, "nested")
+    expect_handled(result)
+    for grant in ("ats", "pri", "pasid"):
+        assert any(f"device testdev1: {grant} is granted, but not all SMMUs" in line for line in weir_lines(result)), \
+            f"Weir does not say that {grant} cannot be had (log: {result.path / 'console.log'})"
+    assert any("device testdev1 is granted: full ATS PRI PASID" in line for line in weir_lines(result)), \
+        f"the summary lacks the grant (log: {result.path / 'console.log'})"
 
 
 @limit(45)

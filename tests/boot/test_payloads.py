@@ -44,6 +44,14 @@ def test_garbage():
 
 
 @limit(45)
+def test_signals():
+    """CMD_SYNC with SEV, interrupt and MSI; events and errors by wire, by MSI to memory and by MSI as an SPI."""
+    result = boot_payload("signals", cpus=2, time=30)
+    expect_ok(result, "signals")
+    expect_handled(result)
+
+
+@limit(45)
 def test_features():
     """What the ID registers promise works."""
     expect_ok(boot_payload("features", time=30), "features")

@@ -71,7 +71,7 @@ void check_identity() {
     expect(idr0.get<IDR0::S1P>() && idr0.get<IDR0::COHACC>() && idr0.get<IDR0::TTF>() == smmu::TtFormat::aarch64,
            "IDR0: not what this machine has", idr0.words[0]);
     expect(!idr0.get<IDR0::S2P>() && !idr0.get<IDR0::Hyp>() && !idr0.get<IDR0::VMID16>() && !idr0.get<IDR0::BTM>() &&
-               !idr0.get<IDR0::VATOS>() && !idr0.get<IDR0::ATS>() && !idr0.get<IDR0::PRI>() && !idr0.get<IDR0::MSI>(),
+               !idr0.get<IDR0::VATOS>() && !idr0.get<IDR0::ATS>() && !idr0.get<IDR0::PRI>(),
            "IDR0: more than a vSMMU offers", idr0.words[0]);
     smmu::IDR1 idr1;
     idr1.words[0] = f.smmus[s].read(Reg::IDR1);
@@ -81,6 +81,13 @@ void check_identity() {
     expect_equal(idr0.get<IDR0::ASID16>(), !narrowed, "IDR0.ASID16");
     expect_equal(idr0.get<IDR0::ST_LEVEL>() == smmu::StLevel::two_level, !narrowed, "IDR0.ST_LEVEL");
     expect_equal(f.smmus[s].ranges(), !narrowed, "IDR3.RIL");
+    expect_equal(idr0.get<IDR0::MSI>(), !narrowed, "IDR0.MSI");
+    expect_equal(idr0.get<IDR0::SEV>(), !narrowed, "IDR0.SEV");
+    if (narrowed) {
+      expect_equal(idr1.get<smmu::IDR1::CMDQS>(), 8, "IDR1.CMDQS");
+      expect_equal(idr1.get<smmu::IDR1::EVENTQS>(), 7, "IDR1.EVENTQS");
+      expect_equal(smmu::bits(f.smmus[s].output_size()), 40, "IDR5.OAS");
+    }
     // Read-only.
     f.smmus[s].write(Reg::IDR0, ~idr0.words[0]);
     expect_equal(f.smmus[s].read(Reg::IDR0), idr0.words[0], "IDR0 after a store");
