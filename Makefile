@@ -6,7 +6,7 @@ MAKEFLAGS += --no-builtin-rules --no-builtin-variables
 .DELETE_ON_ERROR:
 JOBS ?= $(shell nproc)
 
-goals := help image guests manifest-check host el2-libs run shell test unit boot-test format format-check lint check-no-fp
+goals := help image guests manifest-check vsmmu-doc docs host el2-libs run shell test unit mutants boot-test format format-check lint check-no-fp
 .PHONY: $(goals) toolchain clean distclean
 .DEFAULT_GOAL := help
 
@@ -16,8 +16,10 @@ help:
 	@echo "make shell           the same, with a shell in the guest"
 	@echo "make test            everything that CI checks; make unit, make boot-test, make check-no-fp: parts of it"
 	@echo "                     (T=name runs the unit tests or boot tests of that name only)"
+	@echo "make mutants         plant faults in the vSMMU, one at a time: the tests must notice each (T=name: those of that name)"
 	@echo "make guests          the payloads of tests/guests"
 	@echo "make manifest-check  build/host/manifest-check, which checks a manifest"
+	@echo "make docs            write guest-abi/vsmmu.md anew, from the definitions of formats and rules"
 	@echo "make format          lay the sources out; make lint: clang-tidy"
 	@echo "make toolchain       get the toolchain, third-party sources and a guest kernel, and nothing else"
 	@echo "make clean           remove what was compiled; make distclean: the toolchain too"
@@ -26,7 +28,7 @@ toolchain:
 	@tools/toolchain
 
 clean:
-	rm -rf build/weir.elf build/Image build/el2/obj build/host build/guests build/run
+	rm -rf build/weir.elf build/Image build/el2/obj build/host build/guests build/run build/mutation
 distclean:
 	rm -rf build
 
@@ -129,6 +131,8 @@ manifest-check: build/host/manifest-check
 build/host/manifest-check: build/host/obj/tools/manifest-check.cpp.o build/host/portable.a
 	$(call say,link $@)
 	$(quiet)clang++-19 $(HOST_LDFLAGS) $^ -lfdt -lcapstone -o $@
+
+-include tests/mutants/mutants.mk
 
 # ---- Running and checking ----
 

@@ -55,6 +55,21 @@ def unit_tests() -> None:
     print(f"unit tests: {'ok' if ok else 'FAIL'}", flush=True)
 
 
+def mutants() -> None:
+    global passed
+    if not count("build of the tests for mutants", make("build/mutation/unmutated")):
+        return
+    report = REPOSITORY / "build/mutation/mutants.json"
+    report.unlink(missing_ok=True)
+    run("python3", "tools/mutants.py")
+    if not report.exists():
+        count("mutants (not run)", False)
+        return
+    found = json.loads(report.read_text())
+    passed += len(found["caught"])
+    failed.extend(f"mutant {name}" for name in found["failed"])
+
+
 def boot_tests() -> None:
     global passed
     report = REPOSITORY / "build/run/boot.json"
@@ -71,6 +86,7 @@ def boot_tests() -> None:
 def main() -> int:
     count("format", make("format-check"))
     unit_tests()
+    mutants()
     if list(REPOSITORY.glob("tools/manifest-check.cpp")):
         count("build of manifest-check", make("manifest-check"))
     image = count("build of the image", make("image"))
