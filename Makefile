@@ -131,6 +131,13 @@ manifest-check: build/host/manifest-check
 build/host/manifest-check: build/host/obj/tools/manifest-check.cpp.o build/host/portable.a
 	$(call say,link $@)
 	$(quiet)clang++-19 $(HOST_LDFLAGS) $^ -lfdt -lcapstone -o $@
+# guest-abi/vsmmu.md is checked in; `make test` compares.
+vsmmu-doc: build/host/vsmmu-doc
+build/host/vsmmu-doc: build/host/obj/tools/vsmmu-doc.cpp.o build/host/portable.a
+	$(call say,link $@)
+	$(quiet)clang++-19 $(HOST_LDFLAGS) $^ -lfdt -lcapstone -o $@
+docs: build/host/vsmmu-doc
+	build/host/vsmmu-doc >guest-abi/vsmmu.md.new && mv guest-abi/vsmmu.md.new guest-abi/vsmmu.md
 
 -include tests/mutants/mutants.mk
 
@@ -163,5 +170,5 @@ lint:
 	    xargs -r -P $(JOBS) -n 1 sh -c 'clang-tidy-19 --quiet "$$0" -- $(subst ','\'',$(CXXFLAGS_EL2)) -I.')
 
 -include $(image_objects:.o=.d) $(host_objects:.o=.d) $(test_objects:.o=.d) build/host/obj/tests/conformance/print.cpp.d \
-    build/host/obj/tools/manifest-check.cpp.d
+    build/host/obj/tools/manifest-check.cpp.d build/host/obj/tools/vsmmu-doc.cpp.d
 endif

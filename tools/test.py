@@ -55,6 +55,16 @@ def unit_tests() -> None:
     print(f"unit tests: {'ok' if ok else 'FAIL'}", flush=True)
 
 
+def guest_abi_text() -> None:
+    """guest-abi/vsmmu.md says what the definitions say."""
+    if not count("build of vsmmu-doc", make("vsmmu-doc")):
+        return
+    tool = str(REPOSITORY / "build/host/vsmmu-doc")
+    said = subprocess.run([tool], capture_output=True, text=True, check=False)
+    same = said.returncode == 0 and said.stdout == (REPOSITORY / "guest-abi/vsmmu.md").read_text()
+    count("guest-abi/vsmmu.md agrees with the definitions" + ("" if same else " (it does not: `make docs` writes it anew)"), same)
+
+
 def mutants() -> None:
     global passed
     if not count("build of the tests for mutants", make("build/mutation/unmutated")):
@@ -86,6 +96,7 @@ def boot_tests() -> None:
 def main() -> int:
     count("format", make("format-check"))
     unit_tests()
+    guest_abi_text()
     mutants()
     if list(REPOSITORY.glob("tools/manifest-check.cpp")):
         count("build of manifest-check", make("manifest-check"))
