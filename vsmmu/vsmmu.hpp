@@ -129,8 +129,6 @@ class VSmmu {
   [[nodiscard]] Progress write(std::uint32_t offset, unsigned size, std::uint64_t value);
   // Loads need no exit; this serves accesses outside of the two pages, and tests.
   [[nodiscard]] std::uint64_t read(std::uint32_t offset, unsigned size) const { return registers_.read(offset, size); }
-  // Goes on with what a store left unfinished, for a vCPU that will not execute it again. `again`: call once more.
-  [[nodiscard]] Progress resume() { return serve_queue(); }
 
   // An event that the physical instance `smmu` has recorded. No value: not of a stream of this vSMMU.
   [[nodiscard]] std::optional<EventReport> handle_event(stage2::SmmuPort& smmu, const smmu::Event& event);

@@ -505,7 +505,7 @@ TEST(Concurrency, StoresEventsAndAdministrationFromSeveralThreads) {
     submitted.store(g.prod);
     g.kick();
     while (cons() != g.prod) {  // another thread may be at it
-      (void)v.vsmmu->resume();
+      (void)v.vsmmu->write(static_cast<std::uint32_t>(Reg::CMDQ_PROD), 4, g.prod);
     }
   }
   kicker.join();
