@@ -44,9 +44,10 @@ struct Common {
   bool stall_forced = false;
   smmu::Htt httu = smmu::Htt::access_dirty_table;
   std::uint64_t bbml = 2;
-  std::uint64_t vax = 1;  // 56 bits need 128-bit descriptors
-  std::uint64_t stall_max = IDR5::STALL_MAX::max;
-  unsigned oas = 52;  // likewise
+  std::uint64_t vax = 1;      // 56 bits need 128-bit descriptors
+  bool never_stalls = false;  // one of them, whatever model it announces
+  unsigned stalls = 0;        // that a guest can have outstanding, on all instances together
+  unsigned oas = 52;          // likewise
   unsigned sid_bits = 32;
   unsigned ssid_bits = 20;
 
@@ -78,7 +79,9 @@ void Common::add(const stage2::Capabilities& c) {
   httu = std::min(httu, c.idr0.get<IDR0::HTTU>());
   bbml = std::min(bbml, c.idr3.get<IDR3::BBML>());
   vax = std::min(vax, c.idr5.get<IDR5::VAX>());
-  stall_max = std::min(stall_max, c.idr5.get<IDR5::STALL_MAX>());
+  const auto stall_max = static_cast<unsigned>(c.idr5.get<IDR5::STALL_MAX>());
+  never_stalls = never_stalls || stall_max == 0;
+  stalls += stall_share(stall_max);
   oas = std::min(oas, smmu::bits(c.idr5.get<IDR5::OAS>()));
   sid_bits = std::min(sid_bits, static_cast<unsigned>(c.idr1.get<IDR1::SIDSIZE>()));
   ssid_bits = std::min(ssid_bits, static_cast<unsigned>(c.idr1.get<IDR1::SSIDSIZE>()));
@@ -104,7 +107,7 @@ void announce_idr0(const Config& config, const Common& all, Announced& a) {
   auto stall = StallModel::terminate_only;
   if (all.stall_forced) {
     stall = StallModel::stall_forced;
-  } else if (config.stall && all.can_stall && all.stall_max != 0) {
+  } else if (config.stall && all.can_stall && !all.never_stalls) {
     stall = StallModel::stall_and_terminate;
   }
   a.idr0.set<IDR0::S1P>(true)
@@ -112,7 +115,7 @@ void announce_idr0(const Config& config, const Common& all, Announced& a) {
       .set<IDR0::COHACC>(config.coherent && all.has0<IDR0::COHACC>())
       .set<IDR0::HTTU>(std::min(config.httu, all.httu))
       .set<IDR0::ATS>(ats)
-      .set<IDR0::ATSRECERR>(ats && all.has0<IDR0::ATSRECERR>())
+      .set<IDR0::ATSRECERR>(ats && config.ats_errors && all.has0<IDR0::ATSRECERR>())
       .set<IDR0::PRI>(ats && config.pri && all.has0<IDR0::PRI>())
       .set<IDR0::ASID16>(config.asid16 && all.has0<IDR0::ASID16>())
       .set<IDR0::MSI>(config.msi)
@@ -155,8 +158,9 @@ void announce_idr5(const Config& config, const Common& all, Announced& a) {
   a.idr5.set<IDR5::DS>(ds)
       .set<IDR5::VAX>(wide ? all.vax : 0)
       .set<IDR5::OAS>(at_most(std::min({config.oas_bits, all.oas, wide ? 52u : 48u})));
-  if (a.idr0.get<IDR0::STALL_MODEL>() != smmu::StallModel::terminate_only && all.stall_max != 0)
-    a.idr5.set<IDR5::STALL_MAX>(stall_share(static_cast<unsigned>(all.stall_max)));
+  // A bound that must hold (6.3.6): what StallTable lets a guest have on all instances together.
+  if (a.idr0.get<IDR0::STALL_MODEL>() != smmu::StallModel::terminate_only)
+    a.idr5.set<IDR5::STALL_MAX>(std::min<std::uint64_t>(all.stalls, StallTable::kCapacity));
 }
 
 }  // namespace

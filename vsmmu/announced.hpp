@@ -36,6 +36,9 @@ struct Config {
   smmu::Htt httu = smmu::Htt::access_dirty_table;
   unsigned bbml = 2;
   bool two_level_cd_table = true;
+  // Physical SMMUs record configuration errors of ATS and PRI requests for all VMs or for none, and a record does not say
+  // that such a request caused it: what a guest asks for in CR2.REC_CFG_ATS cannot be had for its streams alone.
+  bool ats_errors = false;
   bool ats_full = false;  // a stream is granted full ATS: then an instance need not know split-stage ATS
 };
 

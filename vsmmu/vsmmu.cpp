@@ -76,6 +76,8 @@ void VSmmu::reset() {
     registers_.reset();
   }
   queue_.stop();
+  queue_.post(0);  // as CMDQ_PROD now reads
+  (void)queue_.take_posted(false);
   cmdq_error_ = false;
   gbpa_applied_ = false;
   start_restream(Pending::cr0, 0, stream_count_);
