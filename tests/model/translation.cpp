@@ -237,9 +237,13 @@ Fault Translator::Walk::for_ats(Fault f) const {
 
 std::expected<Translation, Fault> Translator::Walk::run() {
   Result<Translation> result = controls_.cr0.get<CR0::SMMUEN>() ? with_ste() : disabled();
-  if (!result) return std::unexpected{for_ats(result.error())};
-  if (p_.mimics_qemu && !result) t_.configurations_->forget(access_.sid.value);
-  return result;
+  if (result) return result;
+  const Fault& f = result.error();
+  const bool no_cd = f.id == EventId::C_BAD_CD || f.id == EventId::F_CD_FETCH || f.what == EventClass::CD;
+  const Fault said = for_ats(f);
+  // QEMU keeps the STE and the CD as one.
+  if (p_.mimics_qemu && no_cd) t_.configurations_->forget(access_.sid.value);
+  return std::unexpected{said};
 }
 
 Translation Translator::Walk::passed(std::uint64_t address, const MemoryType& type) const {
@@ -465,7 +469,6 @@ std::expected<Translation, Fault> Translator::Walk::granted(const LeafEntry& e, 
   const std::uint64_t within = access_.address & (t.bytes - 1) & ~(kPiece - 1);
   t.ipa = split;
   t.address = (split ? e.ipa : e.out) + within;
-  if (e.bytes == 0) t.address = (split ? e.ipa : e.out) + within;
   t.read = r.read;
   t.write = r.write;
   t.execute = r.execute;
