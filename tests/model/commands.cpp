@@ -35,7 +35,7 @@ bool known(Opcode op, const Parameters& p) {
     case Opcode::PRI_RESP: return p.mimics_qemu || (p.ats && p.pri);
     case Opcode::RESUME:
     case Opcode::STALL_TERM: return p.mimics_qemu || p.stalls();
-    default: return false;
+    default: return p.mimics_qemu && (op == Opcode{0x18} || op == Opcode{0x1a});  // TLBI_EL3_ALL and _VA do nothing
   }
 }
 
@@ -73,7 +73,10 @@ bool Smmu::legal(const Command& c) {
     const auto reserved = [&](bool set) { ok = ok && !(set && p.refuses_reserved); };
     for (std::size_t i = 0; i < typed.words.size(); ++i) reserved((typed.words[i] & T::Layout::res0[i]) != 0);
     if constexpr (std::derived_from<T, TlbiRangeFields>) ok = ok && range_legal(typed, p);
-    if constexpr (requires { typename T::SSec; }) ok = ok && !typed.template get<typename T::SSec>();  // 4.1.6
+    // 4.1.6
+    constexpr bool kConfiguration = T::kOpcode >= Opcode::CFGI_STE && T::kOpcode <= Opcode::CFGI_CD_ALL;
+    if constexpr (requires { typename T::SSec; })
+      ok = ok && (!typed.template get<typename T::SSec>() || (p.mimics_qemu && !kConfiguration));
     // 4.4.2: without stage 2 a VMID is RES0, but need not be checked.
     if constexpr (requires { typename T::VMID; })
       reserved(p.s2p && !p.vmid16 && typed.template get<typename T::VMID>().value > 0xff);
@@ -117,7 +120,10 @@ void Smmu::fetch() {
 
 // A command that is not a CMD_SYNC is consumed.
 void Smmu::take_command(const Command& c) {
-  if (parameters_.mimics_qemu && c.opcode() >= Opcode::ATC_INV) return;
+  // Silent there.
+  if (parameters_.mimics_qemu &&
+      (c.opcode() >= Opcode::ATC_INV || c.opcode() == Opcode{0x18} || c.opcode() == Opcode{0x1a}))
+    return;
   if (const auto t = c.as<Resume>()) {
     // 4.7.1: complete by the time that it is consumed.
     if (on_execute) on_execute(c);

@@ -39,10 +39,11 @@ struct CommandRing {
   std::uint32_t cons = 0;
   std::uint32_t shown = 0;  // CONS as software reads it: it may lag behind (6.3.28)
   smmu::CmdqError error{};  // stays after it was acknowledged
+  bool trusting = false;
 
   [[nodiscard]] std::uint32_t used() const { return ring.used(prod, cons); }
-  // Inconsistent indices: nothing is consumed.
-  [[nodiscard]] bool empty() const { return used() == 0 || used() > ring.entries(); }
+  // Inconsistent indices: nothing is consumed, unless it is `trusting`.
+  [[nodiscard]] bool empty() const { return used() == 0 || (!trusting && used() > ring.entries()); }
   // No value: an external abort.
   [[nodiscard]] std::optional<smmu::Command> load(PhysicalMemory& memory, bool snoop) const {
     return memory.load<smmu::Command>(PA{ring.base + std::uint64_t{ring.slot(cons)} * sizeof(smmu::Command)}, snoop);

@@ -17,6 +17,10 @@ constexpr std::uint64_t written(std::size_t word = 0) {
 
 Registers::Registers(const Parameters& parameters) : parameters_{parameters} {
   // Reset values that the architecture leaves open: bypass, nothing set.
+  if (!parameters.mimics_qemu) return;
+  gbpa.set<GBPA::SHCFG>(ShareabilityConfig::use_incoming);
+  controls.gbpa = gbpa;
+  commands.trusting = true;
 }
 
 std::uint32_t Registers::cr0_mask() const {
@@ -26,6 +30,7 @@ std::uint32_t Registers::cr0_mask() const {
 }
 
 std::uint64_t Registers::read(std::uint32_t offset, unsigned size) {
+  if (parameters_.mimics_qemu) return read_qemu(offset, size);
   if ((size != 4 && size != 8) || offset % size != 0 || offset + size > kWindowSize) return refuse(), 0;
   if (size == 4) return read32(offset);
   const RegInfo* const info = find_reg(offset);
@@ -35,6 +40,7 @@ std::uint64_t Registers::read(std::uint32_t offset, unsigned size) {
 }
 
 void Registers::write(std::uint32_t offset, unsigned size, std::uint64_t value) {
+  if (parameters_.mimics_qemu) return write_qemu(offset, size, value);
   if ((size != 4 && size != 8) || offset % size != 0 || offset + size > kWindowSize) return refuse();
   if (size == 4) return write32(offset, static_cast<std::uint32_t>(value));
   const RegInfo* const info = find_reg(offset);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 
 #include "guest-abi/smmu/registers.hpp"
 #include "tests/model/parameters.hpp"
@@ -77,11 +78,14 @@ class Registers {
   [[nodiscard]] bool store_msi(std::uint32_t offset, smmu::Reg first, MsiConfig& config, bool enabled,
                                std::uint32_t value);
   void store_command_prod(std::uint32_t value);
+  [[nodiscard]] std::uint64_t read_qemu(std::uint32_t offset, unsigned size);
+  void write_qemu(std::uint32_t offset, unsigned size, std::uint64_t value);
 
   const Parameters& parameters_;
   smmu::CMDQ_BASE cmdq_base_;
   smmu::EVENTQ_BASE eventq_base_;
   smmu::PRIQ_BASE priq_base_;
+  std::map<smmu::Reg, std::uint32_t> kept_;  // mimics_qemu: what was written, reserved bits and all
 };
 
 }  // namespace weir::model

@@ -282,5 +282,17 @@ TEST_F(ModelCommands, S4_1_2_AnEventWhenAFullQueueGetsRoom) {
   EXPECT_EQ(sevs, 1u);
 }
 
+// As seen with QEMU 11.1.3 by its qtest protocol.
+TEST_F(ModelCommands, Qemu) {
+  start(Parameters::qemu());
+  const std::set<unsigned> accepted{0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x10, 0x11, 0x12, 0x13, 0x18, 0x1a,
+                                    0x20, 0x21, 0x22, 0x23, 0x28, 0x2a, 0x30, 0x40, 0x41, 0x44, 0x45, 0x46};
+  for (unsigned op = 0; op < 256; ++op) EXPECT_EQ(illegal(opcode(op)), !accepted.contains(op)) << std::hex << op;
+  for (const unsigned op : {0x01u, 0x02u, 0x03u, 0x04u, 0x05u, 0x06u, 0x44u, 0x45u})
+    EXPECT_EQ(illegal(opcode(op | 1 << 10)), op >= 3 && op <= 6) << "SSec of " << op;
+  EXPECT_FALSE(illegal(opcode(0x46 | 3 << 12))) << "CS == 0b11";
+  EXPECT_FALSE(illegal(opcode(0x46 | 1 << 8))) << "a reserved bit";
+}
+
 }  // namespace
 }  // namespace weir::model::test

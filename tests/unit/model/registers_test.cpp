@@ -228,5 +228,59 @@ TEST_F(ModelRegisters, S6_3_26_QueueSizesAreCappedAndBasesAligned) {
   EXPECT_EQ(memory.load<Event>(queue)->id(), EventId::C_BAD_STREAMID);
 }
 
+// As seen with QEMU 11.1.3 by its qtest protocol.
+TEST_F(ModelRegisters, Qemu) {
+  bare(Parameters::qemu());
+  const auto reg = [&](Reg r) { return smmu->read(r); };
+  EXPECT_EQ(reg(Reg::GBPA), 0x1000u);
+  constexpr std::array<std::uint32_t, 12> kIdentity{0x04, 0, 0, 0, 0x84, 0xb4, 0xf0, 0x10, 0x0d, 0xf0, 0x05, 0xb1};
+  for (std::uint32_t i = 0; i < 12; ++i) EXPECT_EQ(smmu->mmio_read(0xfd0 + 4 * i, 4), kIdentity[i]);
+  EXPECT_EQ(smmu->mmio_read(0, 8), 0u);
+  smmu->write(Reg::CR0, ~0u);
+  EXPECT_EQ(reg(Reg::CR0), ~0u);
+  EXPECT_EQ(reg(Reg::CR0ACK), 0x5dfu);
+  // Nothing is guarded.
+  for (const Reg r : {Reg::CR1, Reg::CR2, Reg::STRTAB_BASE_CFG, Reg::GERROR_IRQ_CFG1, Reg::GERROR_IRQ_CFG2}) {
+    smmu->write(r, ~0u);
+    EXPECT_EQ(reg(r), ~0u) << name_of(r);
+  }
+  smmu->write(Reg::CMDQ_CONS, 0);
+  smmu->write(Reg::IRQ_CTRL, ~0u);
+  EXPECT_EQ(reg(Reg::IRQ_CTRLACK), ~0u);
+  smmu->write(Reg::GBPA, 0x10'0000);
+  EXPECT_EQ(reg(Reg::GBPA), 0x1000u);
+  smmu->write(Reg::GBPA, 0x8010'0060);
+  EXPECT_EQ(reg(Reg::GBPA), 0x10'0060u);
+  smmu->mmio_write(0xa8, 4, 5);
+  EXPECT_EQ(reg(Reg::EVENTQ_PROD), 5u) << "one page, twice";
+  smmu->mmio_write(0x100ac, 4, 5);
+  EXPECT_EQ(smmu->mmio_read(0xac, 4), 5u);
+  for (const Reg r : {Reg::EVENTQ_IRQ_CFG0, Reg::EVENTQ_IRQ_CFG1, Reg::PRIQ_BASE, Reg::PRIQ_PROD, Reg::STATUSR}) {
+    smmu->write(r, ~0u);
+    EXPECT_EQ(reg(r), 0u) << name_of(r);
+  }
+  // Whatever PROD is, it runs after it.
+  bare(Parameters::qemu());
+  const PA queue = memory.allocate(kPage4K);
+  for (unsigned i = 0; i < 16; ++i) ASSERT_TRUE(memory.store(queue + i * sizeof(Command), Command{sync_none()}));
+  smmu->write64(Reg::CMDQ_BASE, queue.value | 1);
+  smmu->write(Reg::CR0, CR0::CMDQEN::mask);
+  smmu->write(Reg::CMDQ_PROD, 3);
+  EXPECT_EQ(reg(Reg::CMDQ_CONS), 3u);
+  smmu->write(Reg::CR0, 0);
+  smmu->write(Reg::CMDQ_CONS, 0);
+  smmu->write(Reg::CMDQ_PROD, 0);
+  smmu->write64(Reg::CMDQ_BASE, queue.value | 0x20 | 4);
+  smmu->write(Reg::CR0, CR0::CMDQEN::mask);
+  smmu->write(Reg::CMDQ_PROD, 0x105);
+  EXPECT_EQ(reg(Reg::CMDQ_PROD), 0x105u);
+  EXPECT_EQ(reg(Reg::CMDQ_CONS), 5u);
+  smmu->write(Reg::CMDQ_PROD, 0);
+  EXPECT_EQ(reg(Reg::CMDQ_CONS), 0u);
+  // A GERRORN of an error that is not there makes one.
+  smmu->write(Reg::GERRORN, 4);
+  EXPECT_EQ(reg(Reg::GERRORN), 4u);
+}
+
 }  // namespace
 }  // namespace weir::model::test
