@@ -26,6 +26,10 @@ void Smmu::finish(std::uint64_t id, const Transaction& result) {
   // 3.12.2.2: an event that was not recorded yet may be forgotten, and its tag with it.
   if (std::erase_if(in_flight_, [&](const InFlight& e) { return e.stall == id; }) > 0) free_tag_of(id);
   outcomes_[id] = result;
+  // Not for ever: millions of transactions may come.
+  constexpr std::uint64_t kRemembered = 0x1'0000;
+  if (outcomes_.size() > 2 * kRemembered)
+    std::erase_if(outcomes_, [&](const auto& o) { return o.first + kRemembered < next_id_; });
   // What was held back as its like is looked at anew (3.12.2.1).
   for (Stall& s : stalls_)
     if (s.duplicate_of == id) {
