@@ -84,7 +84,17 @@ void Registers::write_qemu(std::uint32_t offset, unsigned size, std::uint64_t va
       if (GBPA::Update::decode(value)) gbpa.words[0] = value;
       break;
     case Reg::STRTAB_BASE: half(controls.strtab_base); break;
-    case Reg::STRTAB_BASE_CFG: controls.strtab_base_cfg.words[0] = value; break;
+    case Reg::STRTAB_BASE_CFG: {
+      // Once of two levels, for ever so.
+      using Cfg = STRTAB_BASE_CFG;
+      const Cfg before = controls.strtab_base_cfg;
+      Cfg next;
+      next.words[0] = value;
+      if (before.get<Cfg::FMT>() == StrtabFmt::two_level && next.get<Cfg::FMT>() != StrtabFmt::two_level)
+        next.set<Cfg::FMT>(StrtabFmt::two_level).set<Cfg::SPLIT>(before.get<Cfg::SPLIT>());
+      controls.strtab_base_cfg = next;
+      break;
+    }
     case Reg::CMDQ_BASE:
       half(cmdq_base_);
       commands.ring.set(cmdq_base_, parameters_.cmdqs, sizeof(Command));

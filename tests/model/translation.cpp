@@ -59,7 +59,7 @@ std::expected<void, Fault> Translator::Walk::fetch_ste() {
   const StreamTable table{p_, controls_};
   const auto bad_stream = [&] {
     Fault f = fault(EventId::C_BAD_STREAMID);
-    f.silent = !controls_.cr2.get<CR2::RECINVSID>();
+    f.silent = !p_.mimics_qemu && !controls_.cr2.get<CR2::RECINVSID>();
     return std::unexpected{f};
   };
   if ((sid >> std::min(table.log2size, 31u)) != 0 && table.log2size < 32) return bad_stream();
@@ -69,7 +69,8 @@ std::expected<void, Fault> Translator::Walk::fetch_ste() {
     if (!level1) return std::unexpected{level1.error()};
     const auto span = level1->get<L1Std::Span>();
     const std::uint32_t within = sid & ((std::uint32_t{1} << table.split) - 1);
-    if (span == 0 || span > table.split + 1 || (within >> (span - 1)) != 0) return bad_stream();
+    const auto log2 = p_.mimics_qemu ? span : span - 1;  // it looks twice as far
+    if (span == 0 || span > table.split + 1 || (within >> log2) != 0) return bad_stream();
     // 5.1: aligned to the array's size.
     at = (level1->get<L1Std::L2Ptr>() & ~((std::uint64_t{sizeof(Ste)} << (span - 1)) - 1)) +
          std::uint64_t{within} * sizeof(Ste);
