@@ -186,11 +186,18 @@ std::expected<void, Fault> Translator::Walk::fetch_cd(std::uint32_t index) {
   return {};
 }
 
-void Translator::Walk::configure(bool cds) {
+void Translator::Walk::configure(bool cds, bool neighbours) {
   if (!controls_.cr0.get<CR0::SMMUEN>() || !fetch_ste() || !ste_->legal || !cds) return;
   if (!translates_s1(ste_->ste.get<Ste::Config>())) return;
   world_ = world_of(p_, ste_->ste, controls_.cr2);
-  if (const auto index = cd_index(); index && *index) static_cast<void>(fetch_cd(**index));
+  const auto index = cd_index();
+  if (!index || !*index) return;
+  std::uint32_t wanted = **index;
+  // Any CD of the table may be fetched at any time (3.21.3), and one that is not valid yet is kept as such.
+  const unsigned bits = substream_bits(p_, ste_->ste);
+  if (neighbours && bits != 0 && chance(1, 4))
+    wanted ^= static_cast<std::uint32_t>(t_.random_() % (std::uint64_t{1} << std::min(bits, 3u)));
+  static_cast<void>(fetch_cd(wanted));
 }
 
 // --- The kinds of access ---
@@ -529,7 +536,7 @@ void Translator::prefetch(const Controls& controls, StreamID sid, std::optional<
   if (address) {
     static_cast<void>(walk.run());
   } else {
-    walk.configure(true);
+    walk.configure(true, false);
   }
 }
 
@@ -538,7 +545,12 @@ void Translator::speculate(const Controls& controls) {
   const Heard::Stream& stream = heard_->streams[random_() % heard_->streams.size()];
   const std::uint64_t depth = random_() % 4;
   Access access{.sid = stream.sid, .ssid = stream.ssid};
-  if (depth < 2 || stream.pages.empty()) return Walk{*this, access, controls, true}.configure(depth == 1);
+  if (depth < 2 || stream.pages.empty()) {
+    // Any STE of the table, too.
+    if (depth == 0 && random_() % 4 == 0)
+      access.sid = StreamID{stream.sid.value ^ static_cast<std::uint32_t>(random_() % 8)};
+    return Walk{*this, access, controls, true}.configure(depth == 1, true);
+  }
   access.address = stream.pages[random_() % stream.pages.size()];
   static_cast<void>(Walk{*this, access, controls, true}.run());
 }

@@ -129,7 +129,7 @@ class Translator {
                 std::optional<std::uint64_t> address);
   // From now on speculate() may pick this stream, substream and page. translate() hints by itself.
   void hint(StreamID sid, std::optional<SubstreamID> ssid, std::uint64_t address);
-  // Fetches for something that it has heard of, as deeply as it likes.
+  // Fetches for something that it has heard of, as deeply as it likes, or an STE or CD beside it.
   void speculate(const Controls& controls);
   // Drops something.
   void evict();

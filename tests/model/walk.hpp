@@ -36,8 +36,8 @@ class Translator::Walk {
   Walk(Translator& translator, const Access& access, const Controls& controls, bool speculative);
 
   [[nodiscard]] Result<Translation> run();
-  // Only the STE, and the CD if `cds`.
-  void configure(bool cds);
+  // Only the STE, and the CD if `cds`; or a CD nearby.
+  void configure(bool cds, bool neighbours);
 
  private:
   // Configuration

@@ -196,6 +196,22 @@ TEST_F(Substreams, CommandsTakeOneCdOrAll_4_3_3) {
   EXPECT_EQ(of(SubstreamID{1}).id, EventId::C_BAD_CD);
 }
 
+TEST_F(Substreams, ACdMayBeKeptBeforeItIsValid_3_21_3) {
+  const PA table = memory.allocate(std::size_t{64} << kBits);
+  put_ste(1, Ste{base}.set<Ste::S1ContextPtr>(IPA{table.value}));
+  std::uint64_t one = 0;
+  std::uint64_t two = 0;
+  ASSERT_TRUE(memory.store(table + sizeof(Cd), context(one, 1)));
+  EXPECT_EQ(at(1), one);
+  for (int i = 0; i < 500; ++i) translator->speculate(controls);
+  ASSERT_TRUE(translator->cd_cached(StreamID{1}, SubstreamID{2})) << "nobody has used it";
+  EXPECT_TRUE(translator->ste_cached(StreamID{2}));
+  ASSERT_TRUE(memory.store(table + 2 * sizeof(Cd), context(two, 2)));
+  EXPECT_EQ(of(SubstreamID{2}).id, EventId::C_BAD_CD);
+  run(cfgi_cd(StreamID{1}, SubstreamID{2}, true));
+  EXPECT_EQ(at(2), two);
+}
+
 // --- The TLB ---
 
 class Caching : public TranslatorRig {
