@@ -97,7 +97,7 @@ build/guests/initramfs.cpio: tests/guests/linux/init build/kernel/busybox tools/
 # The folders of hyp that hold no assembly, and so run on the host too.
 HOST_HYP := hyp/manifest hyp/platform hyp/smmu hyp/pci hyp/uart
 # Portable files of the other folders.
-HOST_FILES := hyp/mem/page_allocator.cpp hyp/console/mux.cpp hyp/vm/mmio_bus.cpp hyp/vm/guest_fdt.cpp hyp/gic/vgic.cpp hyp/gic/vgic_registers.cpp \
+HOST_FILES := hyp/mem/page_allocator.cpp hyp/console/mux.cpp hyp/vm/mmio_bus.cpp hyp/vm/guest_fdt.cpp hyp/vm/grants.cpp hyp/gic/vgic.cpp hyp/gic/vgic_registers.cpp \
     hyp/cpu/mmio_decode.cpp hyp/cpu/mmio_execute.cpp hyp/cpu/features.cpp hyp/cpu/exception.cpp
 portable := guest-abi stage2 vsmmu $(HOST_HYP)
 portable_sources := $(call sources,$(portable),cpp) $(wildcard $(HOST_FILES))

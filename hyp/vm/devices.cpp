@@ -14,6 +14,7 @@
 #include "hyp/machine/tick.hpp"
 #include "hyp/mem/pages.hpp"
 #include "hyp/pci/virtual_host.hpp"
+#include "hyp/vm/grants.hpp"
 #include "hyp/vm/table_pages.hpp"
 #include "stage2/domain.hpp"
 #include "stage2/support/make.hpp"
@@ -96,7 +97,10 @@ class VsmmuDevice final : public MmioDevice, public vsmmu::Interrupts {
   void raise(vsmmu::Irq irq) override {
     vm_.vgic->pulse(guest_map::vsmmu_intid(index_) + static_cast<std::uint32_t>(irq));
   }
-  void send_event() override { sev(); }
+  void send_event() override {
+    dsb_ishst();  // whoever wakes sees what the event is about
+    sev();
+  }
   // To the VM's RAM, or an SPI by message. Its GIC has no ITS that could take an event of a vSMMU.
   [[nodiscard]] bool message(IPA to, std::uint32_t data) override {
     constexpr IPA kSetSpi = guest_map::kGicd + static_cast<std::uint32_t>(gic::Gicd::SETSPI_NSR);
@@ -269,42 +273,6 @@ std::expected<void, DeviceError> make_domain(Vm& vm, Devices& devices) {
   return {};
 }
 
-vsmmu::Config limits_of(const VmConfig& vm, unsigned index) {
-  const VsmmuNarrowing& narrowing = vm.vsmmus[index].narrowing;
-  vsmmu::Config limits{};
-  limits.cmdq_log2 = narrowing.command_queue_log2;
-  limits.evtq_log2 = narrowing.event_queue_log2;
-  limits.priq_log2 = narrowing.pri_queue_log2;
-  limits.oas_bits = std::min(unsigned{narrowing.oas_bits}, CpuView::kInputBits);
-  limits.two_level_stream_table = !narrowing.linear_stream_table;
-  limits.range_invalidation = !narrowing.no_range_invalidation;
-  limits.asid16 = narrowing.asid_bits == 16;
-  limits.ssid_bits = narrowing.substream_bits;
-  limits.stall = !narrowing.no_stall;
-  if (narrowing.no_httu) limits.httu = smmu::Htt::none;
-  limits.msi = !narrowing.no_msi;
-  limits.sev = !narrowing.no_sev;
-  for (const DeviceConfig& device : vm.devices) {
-    if (device.vsmmu != index) continue;
-    limits.ats = limits.ats || device.ats != AtsChoice::none;
-    limits.ats_full = limits.ats_full || device.ats == AtsChoice::full;
-    limits.pri = limits.pri || device.pri;
-  }
-  return limits;
-}
-
-vsmmu::StreamGrant grant_of(const DeviceConfig& device) {
-  constexpr vsmmu::AtsGrant kGrants[] = {vsmmu::AtsGrant::none, vsmmu::AtsGrant::split_stage, vsmmu::AtsGrant::full};
-  return {.ats = kGrants[static_cast<unsigned>(device.ats)], .pri = device.pri};
-}
-
-// What the guest sees of it in configuration space: nothing that its SMMU would not take part in.
-pci::CapabilityGrant visible_grant(const DeviceConfig& device, const vsmmu::Announced& announced) {
-  return {.ats = device.ats != AtsChoice::none && announced.idr0.get<smmu::IDR0::ATS>(),
-          .pri = device.pri && announced.idr0.get<smmu::IDR0::PRI>(),
-          .pasid_bits = device.pasid ? static_cast<unsigned>(announced.idr1.get<smmu::IDR1::SSIDSIZE>()) : 0};
-}
-
 std::expected<void, DeviceError> make_vsmmu(Vm& vm, Devices& devices, unsigned index, const Platform& platform) {
   const VsmmuConfig& config = vm.config().vsmmus[index];
   std::array<stage2::SmmuPort*, kMaxBackings> instances{};
@@ -320,7 +288,7 @@ std::expected<void, DeviceError> make_vsmmu(Vm& vm, Devices& devices, unsigned i
   auto device = make<VsmmuDevice>(vm, index);
   if (!device || !device->allocate_pages())
     return error("vm %.*s: vsmmu %.*s: no memory", TEXT(vm.name()), TEXT(config.name));
-  const vsmmu::Config limits = limits_of(vm.config(), index);
+  const vsmmu::Config limits = vsmmu_limits(vm.config(), index, CpuView::kInputBits);
   const vsmmu::Surroundings surroundings{.memory = vm.memory(),
                                          .interrupts = *device,
                                          .drain = drain,
@@ -392,7 +360,7 @@ std::expected<void, DeviceError> add_function(Vm& vm, Devices& devices, std::siz
                  function->stream->stream.value);
   devices.bindings[index] = std::move(binding);
   if (const auto done =
-          vsmmu.attach(devices.bindings[index]->vsid(), *smmu, function->stream->stream, grant_of(config));
+          vsmmu.attach(devices.bindings[index]->vsid(), *smmu, function->stream->stream, stream_grant(config));
       !done)
     return error("vm %.*s: device %.*s: %.*s, StreamID %#x: %s", TEXT(vm.name()), TEXT(config.name), TEXT(smmu->name()),
                  function->stream->stream.value, reason(done.error()));
@@ -403,7 +371,7 @@ std::expected<void, DeviceError> add_function(Vm& vm, Devices& devices, std::siz
     intid = *bound;
   }
   pci::ConfigPort& port = *machine_config(platform, *function);
-  const pci::CapabilityGrant visible = visible_grant(config, vsmmu.announced());
+  const pci::CapabilityGrant visible = capability_grant(config, vsmmu.announced());
   if (!devices.host->add(port, *function, config.slot, intid != 0, visible))
     return error("vm %.*s: device %.*s: slot %u is taken, or its BARs do not fit", TEXT(vm.name()), TEXT(config.name),
                  config.slot);
