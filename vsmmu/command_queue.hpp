@@ -41,6 +41,10 @@ class CommandQueue {
   }
   [[nodiscard]] std::uint32_t cons() const { return cons_; }
   [[nodiscard]] std::uint32_t prod() const { return prod_; }
+  // With these indexes, has the guest no room left?
+  [[nodiscard]] bool full(std::uint32_t cons, std::uint32_t prod) const {
+    return ring_.distance(cons, prod) == ring_.entries();
+  }
 
  private:
   static constexpr std::uint32_t kPosted = 1u << 31;

@@ -44,7 +44,10 @@ constexpr T typed(const smmu::Command& c) {
     case Opcode::TLBI_NH_VA: return range_legal(rules::typed<smmu::TlbiNhVa>(c));
     case Opcode::TLBI_NH_VAA: return range_legal(rules::typed<smmu::TlbiNhVaa>(c));
     case Opcode::SYNC: return rules::typed<smmu::Sync>(c).get<smmu::Sync::CS>() != smmu::SyncSignal::illegal;
-    case Opcode::ATC_INV: return a.idr0.get<IDR0::ATS>();
+    case Opcode::ATC_INV:
+      // More than everything is permitted to be CERROR_ILL (4.5.1); what else it might do is not known.
+      return a.idr0.get<IDR0::ATS>() &&
+             rules::typed<smmu::AtcInv>(c).get<smmu::AtcInv::Size>() <= smmu::AtcInv::kSizeAll;
     case Opcode::PRI_RESP:
       return a.idr0.get<IDR0::PRI>() &&
              rules::typed<smmu::PriResp>(c).get<smmu::PriResp::Resp>() != smmu::PriResponse::illegal;

@@ -1,4 +1,5 @@
 // The command side of a vSMMU: consuming its queue, and what of it takes more than one step.
+#include <algorithm>
 #include <utility>
 
 #include "vsmmu/vsmmu.hpp"
@@ -37,6 +38,7 @@ Progress VSmmu::consume(Bounds& left) {
     const smmu::Command& c = queue_.current();
     switch (execute(c)) {
       case Step::consumed:
+        left.commands -= std::min(left.commands, fanout_.take_extra());
         ++counters_.commands[static_cast<std::size_t>(c.opcode())];
         queue_.consumed();
         break;
@@ -49,11 +51,25 @@ Progress VSmmu::consume(Bounds& left) {
 // Issues what is batched, then lets the guest see how far its queue has been consumed.
 void VSmmu::publish_progress() {
   fanout_.flush();
+  publish_cons();
+}
+
+// A queue that was full and is no longer wakes CPUs that wait for room, where IDR0.SEV says so (4.1.2).
+void VSmmu::publish_cons() {
+  const std::uint32_t before = registers_.cmdq_cons().get<smmu::CMDQ_CONS::RD>();
+  if (before == queue_.cons()) return;
   registers_.publish_cmdq_cons(queue_.cons());
+  if (!announced_.idr0.get<smmu::IDR0::SEV>()) return;
+  // PROD after CONS is visible: whoever has stored to PROD since has not seen the old CONS last.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  const auto prod = static_cast<std::uint32_t>(registers_.read(static_cast<std::uint32_t>(smmu::Reg::CMDQ_PROD), 4));
+  if (queue_.full(before, prod)) interrupts_.send_event();
 }
 
 void VSmmu::command_error(smmu::CmdqError error) {
-  ++(error == smmu::CmdqError::CERROR_ILL ? counters_.illegal : counters_.aborted);
+  ++(error == smmu::CmdqError::CERROR_ILL   ? counters_.illegal
+     : error == smmu::CmdqError::CERROR_ABT ? counters_.aborted
+                                            : counters_.atc_timeouts);
   fanout_.flush();  // the commands before it have been consumed
   queue_.stop();
   IrqUnit::Due due;
@@ -67,6 +83,8 @@ void VSmmu::command_error(smmu::CmdqError error) {
 }
 
 bool VSmmu::asid_exists(ASID asid) const { return announced_.idr0.get<smmu::IDR0::ASID16>() || asid.value < 0x100; }
+
+bool VSmmu::ssid_exists(SubstreamID ssid) const { return ssid.value >> announced_.ssid_bits() == 0; }
 
 // An address-based TLBI, in the one form that every instance understands as the vSMMU would.
 template <typename T>
@@ -87,7 +105,7 @@ void VSmmu::invalidate_address(T c) {
       if (!announced_.idr5.get<IDR5::GRAN64K>()) return;
       break;
   }
-  fanout_.invalidate(c);
+  fanout_.invalidate_address(c);
 }
 
 VSmmu::Step VSmmu::execute(const smmu::Command& c) {
@@ -123,19 +141,48 @@ VSmmu::Step VSmmu::execute(const smmu::Command& c) {
     }
     case Opcode::CFGI_CD: {
       const auto t = typed<smmu::CfgiCd>(c);
-      // Without substreams there is one CD, of index 0; what another index does is not defined (4.3.3).
+      SubstreamID ssid = t.get<smmu::CfgiCd::SubstreamID>();
+      // Beyond what is announced there is no CD; without substreams there is one, of index 0 (4.3.3).
+      if (!ssid_exists(ssid)) {
+        if (announced_.ssid_bits() != 0) return Step::consumed;
+        ssid = {};
+      }
       if (const Stream* s = find(VStreamID{t.get<smmu::CfgiCd::StreamID>()}))
-        fanout_.push(*s->backing, smmu::cfgi_cd(s->sid, SubstreamID{}, t.get<smmu::CfgiCd::Leaf>()));
+        fanout_.push(*s->backing, smmu::cfgi_cd(s->sid, ssid, t.get<smmu::CfgiCd::Leaf>()));
       return Step::consumed;
     }
     case Opcode::CFGI_CD_ALL:
       if (const Stream* s = find(VStreamID{typed<smmu::CfgiCdAll>(c).get<smmu::CfgiCdAll::StreamID>()}))
         fanout_.push(*s->backing, smmu::cfgi_cd_all(s->sid));
       return Step::consumed;
+    case Opcode::ATC_INV: invalidate_atc(typed<smmu::AtcInv>(c)); return Step::consumed;
+    case Opcode::PRI_RESP:
+      if (registers_.cr0().get<smmu::CR0::SMMUEN>()) answer_page_request(typed<smmu::PriResp>(c));  // else IGNORED
+      return Step::consumed;
+    case Opcode::RESUME: resume_stalled(typed<smmu::Resume>(c)); return Step::consumed;
+    case Opcode::STALL_TERM: terminate_stalled(typed<smmu::StallTerm>(c)); return Step::consumed;
     case Opcode::PREFETCH_CONFIG:
     case Opcode::PREFETCH_ADDR: return Step::consumed;  // hints
     default: return Step::illegal;
   }
+}
+
+// 4.5.1. The TLBIs before it need no SYNC here: to have them complete first is the guest's business, by a SYNC of its
+// own, and that one waits for every instance.
+void VSmmu::invalidate_atc(smmu::AtcInv c) {
+  using smmu::AtcInv;
+  if (!registers_.cr0().get<smmu::CR0::SMMUEN>()) return;  // IGNORED
+  Stream* const s = find(VStreamID{c.get<AtcInv::StreamID>()});
+  // Without ATS behind it, the stream is part of a system that does not support it: IGNORED.
+  if (s == nullptr || s->grant.ats == AtsGrant::none || !s->backing->port->capabilities().idr0.get<smmu::IDR0::ATS>())
+    return;
+  if (!c.get<AtcInv::SSV>() || announced_.ssid_bits() == 0) {
+    c.set<AtcInv::SSV>(false).set<AtcInv::SubstreamID>(SubstreamID{}).set<AtcInv::Global>(false);
+  } else if (!ssid_exists(c.get<AtcInv::SubstreamID>())) {
+    return;
+  }
+  fanout_.push(*s->backing, c.set<AtcInv::StreamID>(s->sid.value));
+  s->atc_issued = atc_issued_ = true;
 }
 
 // --- What takes more than one step -----------------------------------------------------------------------------------
@@ -147,6 +194,11 @@ bool VSmmu::finish_pending(Bounds& left) {
       if (left.polls == 0) return false;
       --left.polls;
     }
+    cursor_ = to_drain_ = 0;
+    pending_ = Pending::events;
+  }
+  if (pending_ == Pending::events) {
+    if (!drain_events(left)) return false;
     complete_sync();
     return true;
   }
@@ -174,16 +226,63 @@ void VSmmu::finish_all() {
   }
 }
 
+// Faults of transactions that ended before the SYNC are visible before it completes (4.7.3). What a queue held when the
+// SYNC completed is at most what fits, however fast others fill it.
+bool VSmmu::drain_events(Bounds& left) {
+  for (; cursor_ < fanout_.backings().size(); ++cursor_, to_drain_ = 0) {
+    stage2::SmmuPort& port = *fanout_.backings()[cursor_].port;
+    if (to_drain_ == 0) to_drain_ = 1u << port.capabilities().idr1.get<smmu::IDR1::EVENTQS>();
+    while (to_drain_ != 0) {
+      if (left.events == 0) return false;
+      const unsigned most = std::min(left.events, to_drain_);
+      const unsigned drained = drain_.drain_events(port, most);
+      left.events -= drained;
+      to_drain_ = drained < most ? 0 : to_drain_ - drained;
+    }
+  }
+  return true;
+}
+
 void VSmmu::complete_sync() {
   pending_ = Pending::none;
+  // Not consumed then; executed again once the guest has acknowledged the error, with no ATC_INV outstanding (7.1).
+  if (atc_issued_ && atc_failed()) return command_error(smmu::CmdqError::CERROR_ATC_INV_SYNC);
   const auto sync = rules::typed<smmu::Sync>(queue_.current());
-  // Faults of transactions that ended before the SYNC are visible before it completes (4.7.3).
-  for (Backing& b : fanout_.backings()) drain_.drain_events(*b.port);
   ++counters_.commands[static_cast<std::size_t>(Opcode::SYNC)];
   ++counters_.syncs;
   queue_.consumed();
-  registers_.publish_cmdq_cons(queue_.cons());
-  irqs_.sync_completed(sync);
+  publish_cons();
+  irqs_.sync_completed(sync);  // after CONS: whoever observes the signal observes that (3.18, 4.7.3)
+}
+
+// Has an ATC_INV timed out that the SYNC waited for? Either way none is outstanding any more.
+bool VSmmu::atc_failed() {
+  bool failed = false;
+  if (atc_timeouts_noted_.exchange(false)) {
+    failed = atc_timeouts_lost_.exchange(false);
+    for (auto& note : atc_timeouts_) {
+      const std::uint64_t noted = note.exchange(0);
+      if (noted == 0) continue;
+      const Stream* const s = find(VStreamID{static_cast<std::uint32_t>(noted - 1)});
+      failed = failed || (s != nullptr && s->atc_issued);
+    }
+  }
+  atc_issued_ = false;
+  for (std::size_t i = 0; i < stream_count_; ++i) streams_[i].atc_issued = false;
+  return failed;
+}
+
+void VSmmu::note_atc_timeout(VStreamID vsid) {
+  const std::uint64_t mine = std::uint64_t{vsid.value} + 1;
+  bool noted = false;
+  for (auto& note : atc_timeouts_) {
+    std::uint64_t was = 0;
+    if (!note.compare_exchange_strong(was, mine) && was != mine) continue;
+    noted = true;
+    break;
+  }
+  if (!noted) atc_timeouts_lost_ = true;
+  atc_timeouts_noted_ = true;
 }
 
 void VSmmu::start_restream(Pending why, std::size_t first, std::size_t end) {

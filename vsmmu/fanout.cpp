@@ -2,6 +2,10 @@
 
 namespace weir::vsmmu {
 
+Fanout::Fanout(std::unique_ptr<Backing[]> backings, std::size_t count) : backings_{std::move(backings)}, count_{count} {
+  for (Backing& b : this->backings()) b.ranges = b.port->capabilities().idr3.get<smmu::IDR3::RIL>();
+}
+
 Backing* Fanout::find(const stage2::SmmuPort& port) {
   for (Backing& b : backings())
     if (b.port == &port) return &b;

@@ -15,6 +15,7 @@
 #include "stage2/port.hpp"
 #include "stage2/tag.hpp"
 #include "vsmmu/fault_injection.hpp"
+#include "vsmmu/range.hpp"
 
 namespace weir::vsmmu {
 
@@ -26,6 +27,7 @@ struct Backing {
   smmu::Ste stage2;             // the stage-2 fields of every STE under this tag
   unsigned stage1_streams = 0;  // with a stage-1 STE installed
   unsigned reporting = 0;       // streams whose events the guest may see: stage 1, or an invalid STE
+  bool ranges = false;          // IDR3.RIL: understands ranges and level hints
   bool dirty = false;
   bool cleaning = false;  // an NH_ALL was sent with no stage-1 STE installed
 
@@ -39,7 +41,7 @@ struct Backing {
 class Fanout {
  public:
   Fanout() = default;
-  Fanout(std::unique_ptr<Backing[]> backings, std::size_t count) : backings_{std::move(backings)}, count_{count} {}
+  Fanout(std::unique_ptr<Backing[]> backings, std::size_t count);
 
   [[nodiscard]] std::span<Backing> backings() { return {backings_.get(), count_}; }
   [[nodiscard]] std::span<const Backing> backings() const { return {backings_.get(), count_}; }
@@ -53,12 +55,29 @@ class Fanout {
   }
   // To every dirty tag, each with its own VMID.
   template <typename Tlbi>
-  void invalidate(Tlbi c) {
-    if constexpr (kBreakDropInvalidation) return;  // FAULT INJECTION
-    for (Backing& b : backings())
-      if (b.dirty) push(b, c.template set<typename Tlbi::VMID>(vmid_for(b)));
+  void invalidate(const Tlbi& c) {
+    invalidate(c, [this](Backing& b, const Tlbi& own) { push(b, own); });
+  }
+  // The same for an address, which may come with a range and a level hint. An instance that understands neither gets
+  // single steps, or, where these were too many, NH_ALL: NH_ASID would leave global entries.
+  template <typename Tlbi>
+  void invalidate_address(const Tlbi& c) {
+    invalidate(c, [this]<typename T>(Backing& b, const T& own) {
+      if (b.ranges || own.template get<typename T::TG>() == smmu::TlbiGranule::none) return push(b, own);
+      const Steps steps = Steps::of(own.template get<typename T::Address>().value,
+                                    {.tg = own.template get<typename T::TG>(),
+                                     .ttl = static_cast<unsigned>(own.template get<typename T::TTL>()),
+                                     .num = static_cast<unsigned>(own.template get<typename T::NUM>()),
+                                     .scale = static_cast<unsigned>(own.template get<typename T::SCALE>())});
+      T step = own;
+      step.template set<typename T::TG>(smmu::TlbiGranule::none).template set<typename T::TTL>(0u);
+      step.template set<typename T::NUM>(0u).template set<typename T::SCALE>(0u);
+      push_steps(b, step, steps);
+    });
   }
   void invalidate_all();
+  // Commands that invalidate_address() has pushed beyond one for each instance, since last asked.
+  [[nodiscard]] unsigned take_extra() { return std::exchange(extra_, 0u); }
 
   // A stage-1 STE is about to be installed, or has been replaced by another kind.
   static void add_stage1(Backing& b);
@@ -73,7 +92,22 @@ class Fanout {
   [[nodiscard]] bool completed();
 
  private:
+  static constexpr std::uint64_t kMaxSteps = Backing::kBatch;
+
   static void issue(Backing& b);
+  template <typename Tlbi, typename Fn>
+  void invalidate(Tlbi c, Fn&& fn) {
+    if constexpr (kBreakDropInvalidation) return;  // FAULT INJECTION
+    for (Backing& b : backings())
+      if (b.dirty) fn(b, c.template set<typename Tlbi::VMID>(vmid_for(b)));
+  }
+  template <typename Tlbi>
+  void push_steps(Backing& b, Tlbi step, const Steps& steps) {
+    if (steps.count > kMaxSteps) return push(b, smmu::tlbi_nh_all(step.template get<typename Tlbi::VMID>()));
+    for (std::uint64_t i = 0; i < steps.count; ++i)
+      push(b, step.template set<typename Tlbi::Address>(IOVA{steps.at(i)}));
+    extra_ += static_cast<unsigned>(steps.count - 1);
+  }
   [[nodiscard]] VMID vmid_for(const Backing& b) const {
     if constexpr (kBreakWrongVmid) {  // FAULT INJECTION
       const VMID other = backings_[static_cast<std::size_t>(&b - backings_.get() + 1) % count_].tag->vmid();
@@ -84,6 +118,7 @@ class Fanout {
 
   std::unique_ptr<Backing[]> backings_;
   std::size_t count_ = 0;
+  unsigned extra_ = 0;
 };
 
 }  // namespace weir::vsmmu

@@ -43,9 +43,9 @@ class Interrupts {
 // The physical event queues. A guest's CMD_SYNC promises that earlier fault events are visible (4.7.3).
 class EventDrain {
  public:
-  // Hands every event that `smmu` has recorded by now to its vSMMU (VSmmu::handle_event) before it returns. Called with
-  // no lock of the vSMMU held.
-  virtual void drain_events(stage2::SmmuPort& smmu) = 0;
+  // Hands events that `smmu` has recorded to their vSMMUs (VSmmu::handle_event), oldest first and at most `most`, before it
+  // returns. Returns how many: fewer than `most` if none was left. Called with no lock of the vSMMU held.
+  [[nodiscard]] virtual unsigned drain_events(stage2::SmmuPort& smmu, unsigned most) = 0;
 
  protected:
   ~EventDrain() = default;

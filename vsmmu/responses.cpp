@@ -61,6 +61,6 @@ void VSmmu::answer_page_request(const smmu::PriResp& c) {
   fanout_.push(*s->backing, PriResp{c}.set<PriResp::StreamID>(s->sid.value));
 }
 
-void VSmmu::atc_timed_out(VStreamID) {}
+void VSmmu::atc_timed_out(VStreamID vsid) { note_atc_timeout(vsid); }
 
 }  // namespace weir::vsmmu

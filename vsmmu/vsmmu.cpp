@@ -62,7 +62,8 @@ VSmmu::VSmmu(const Announced& announced, const Surroundings& surroundings, const
       domain_{surroundings.domain},
       bounds_{.commands = std::max(bounds.commands, 2u),  // one look at the queue finds out that it is empty
               .polls = std::max(bounds.polls, 1u),
-              .installs = std::max(bounds.installs, 1u)},
+              .installs = std::max(bounds.installs, 1u),
+              .events = std::max(bounds.events, 1u)},
       registers_{surroundings.pages, announced_},
       irqs_{announced_, registers_, lock_, surroundings.interrupts} {}
 

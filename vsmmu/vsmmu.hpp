@@ -51,6 +51,7 @@ struct Bounds {
   unsigned commands = 256;  // and STEs read
   unsigned polls = 20000;   // of SYNCs that have not completed
   unsigned installs = 8;    // STEs, each of which waits for hardware
+  unsigned events = 256;    // drained from physical event queues for a SYNC
 };
 
 // What a vSMMU works with; all of it outlives the vSMMU.
@@ -79,6 +80,7 @@ struct Stream {
   std::optional<SteFault> fault;         // why `installed` is invalid
   std::optional<stage2::StreamUse> use;  // of the domain; none: the stream has been taken out of it
   unsigned bad = 0;                      // events of `fault` since it arose
+  bool atc_issued = false;               // an ATC_INV that no SYNC of the guest has completed; the owner's alone
 };
 
 // What handle_event() found out about an event of one of this vSMMU's streams.
@@ -92,7 +94,8 @@ struct EventReport {
 struct Counters {
   std::array<std::uint64_t, rules::kOpcodes> commands{};  // consumed, by opcode
   std::uint64_t illegal = 0;
-  std::uint64_t aborted = 0;  // CERROR_ABT
+  std::uint64_t aborted = 0;       // CERROR_ABT
+  std::uint64_t atc_timeouts = 0;  // CERROR_ATC_INV_SYNC
   std::uint64_t syncs = 0;
   std::uint64_t installs = 0;  // physical STEs replaced
   std::uint64_t install_failures = 0;
@@ -166,10 +169,11 @@ class VSmmu {
   // What the owner of the command side is in the middle of.
   enum class Pending : std::uint8_t {
     none,
-    sync,  // submitted, not known to be complete
-    cfgi,  // streams [cursor, end) are to be re-read for a CFGI command
-    cr0,   // the same, for SMMUEN
-    gbpa   // the same, for GBPA
+    sync,    // submitted, not known to be complete
+    events,  // complete; events that were recorded before are on their way to the guest
+    cfgi,    // streams [cursor, end) are to be re-read for a CFGI command
+    cr0,     // the same, for SMMUEN
+    gbpa     // the same, for GBPA
   };
   enum class Step : std::uint8_t { consumed, pending, illegal };
   class Ownership;
@@ -190,15 +194,22 @@ class VSmmu {
   [[nodiscard]] Step execute(const smmu::Command& c);
   [[nodiscard]] bool finish_pending(Bounds& left);
   void finish_all();
+  [[nodiscard]] bool drain_events(Bounds& left);
   void complete_sync();
+  // Has an ATC_INV timed out that the SYNC waited for? note_atc_timeout() leaves the note, from anywhere, with any lock held.
+  [[nodiscard]] bool atc_failed();
+  void note_atc_timeout(VStreamID vsid);
+  void publish_cons();
   void publish_progress();
   void command_error(smmu::CmdqError error);
   void acknowledge_cr0();
   void acknowledge_gbpa();
 
   [[nodiscard]] bool asid_exists(ASID asid) const;
+  [[nodiscard]] bool ssid_exists(SubstreamID ssid) const;
   template <typename T>
   void invalidate_address(T c);
+  void invalidate_atc(smmu::AtcInv c);
   void start_restream(Pending why, std::size_t first, std::size_t end);
   [[nodiscard]] Step restream(std::uint64_t first, std::uint64_t last);
   [[nodiscard]] Stream* find(VStreamID vsid);
@@ -242,12 +253,19 @@ class VSmmu {
   std::uint64_t host_events_ = 0;
   StallTable stalls_;  // under lock_
 
+  // Streams whose ATC timed out, noted by note_atc_timeout() for the owner: vSID + 1, or 0.
+  std::array<std::atomic<std::uint64_t>, 8> atc_timeouts_{};
+  std::atomic<bool> atc_timeouts_lost_{false};  // there were too many
+  std::atomic<bool> atc_timeouts_noted_{false};
+
   // The owner's alone.
   CommandQueue queue_;
   Fanout fanout_;
   Pending pending_ = Pending::none;
-  std::size_t cursor_ = 0;
+  std::size_t cursor_ = 0;  // of streams, or of backings whose events are drained
   std::size_t end_ = 0;
+  unsigned to_drain_ = 0;      // events of the backing at the cursor, at most; 0: not begun
+  bool atc_issued_ = false;    // some stream's atc_issued is set
   bool cmdq_error_ = false;    // GERROR.CMDQ_ERR is active
   bool gbpa_applied_ = false;  // the value of GBPA.ABORT that streams follow while SMMUEN is 0
   Counters counters_;

@@ -1,11 +1,33 @@
 #include "hyp/smmu/command_queue.hpp"
 
+#include <algorithm>
+
 #include "hyp/log/log.hpp"
 
 namespace weir {
 
 using smmu::Reg;
 using stage2::Ticket;
+
+namespace {
+
+StreamID stream_of(const smmu::Command& atc_inv) {
+  return StreamID{atc_inv.as<smmu::AtcInv>().value_or(smmu::AtcInv{}).get<smmu::AtcInv::StreamID>()};
+}
+
+// A SYNC that waits for ATC_INVs of `sid`, and says so where the SMMU does not look: MSI parameters are IGNORED without
+// CS == SIG_IRQ (4.7.3).
+constexpr std::uint64_t kBehindAtc = 4;
+smmu::Command sync_behind_atc(StreamID sid) {
+  return smmu::sync_none().set<smmu::Sync::MSIData>(sid.value).set<smmu::Sync::MSIAddress>(kBehindAtc);
+}
+std::optional<StreamID> stream_behind(const smmu::Command& c) {
+  const auto sync = c.as<smmu::Sync>();
+  if (!sync || sync->get<smmu::Sync::MSIAddress>() != kBehindAtc) return std::nullopt;
+  return StreamID{sync->get<smmu::Sync::MSIData>()};
+}
+
+}  // namespace
 
 bool CommandQueue::init(unsigned log2) {
   size_ = std::uint32_t{1} << log2;
@@ -34,21 +56,35 @@ void CommandQueue::publish_from(std::uint64_t first, std::uint64_t end) {
 Ticket CommandQueue::push(std::span<const smmu::Command> commands, bool sync) {
   const SpinLock::Guard guard{lock_};
   const std::uint64_t start = produced_.load(std::memory_order_relaxed);
-  const std::uint64_t end = start + commands.size() + (sync ? 1 : 0);
+  if (dead_.load(std::memory_order_relaxed)) return start;
+  std::uint64_t at = start;
   std::uint64_t shown = start;  // what PROD says
-  for (std::uint64_t at = start; at < end; ++at) {
+  const auto append = [&](const smmu::Command& c) {
     if (at - consumed_.load(std::memory_order_relaxed) >= size_ && at - consumed() >= size_) {
       publish_from(shown, at);
       shown = at;
-      while (at - consumed() >= size_) hardware_.relax();
+      while (at - consumed() >= size_ && !dead_.load(std::memory_order_relaxed)) hardware_.relax();
     }
-    const std::uint64_t i = at - start;
-    ring_[at & (size_ - 1)] = i < commands.size() ? commands[i] : smmu::Command{smmu::sync_none()};
+    slot(at++) = c;
+  };
+  const auto append_sync = [&] {
+    append(atc_ ? sync_behind_atc(*atc_) : smmu::Command{smmu::sync_none()});
+    atc_.reset();
+    ++counters_.syncs;
+  };
+  for (const smmu::Command& c : commands) {
+    if (c.opcode() == smmu::Opcode::ATC_INV) [[unlikely]] {
+      const StreamID sid = stream_of(c);
+      if (atc_refused(sid)) continue;
+      if (atc_ && *atc_ != sid) append_sync();
+      atc_ = sid;
+    }
+    append(c);
   }
-  if (shown != end) publish_from(shown, end);
-  counters_.commands += end - start;
-  counters_.syncs += sync ? 1 : 0;
-  return end;
+  if (sync) append_sync();
+  if (shown != at) publish_from(shown, at);
+  counters_.commands += at - start;
+  return at;
 }
 
 std::uint64_t CommandQueue::consumed() {
@@ -66,8 +102,11 @@ std::uint64_t CommandQueue::consumed() {
 }
 
 bool CommandQueue::completed(Ticket ticket) {
-  if (consumed_.load(std::memory_order_acquire) >= ticket) return true;
-  if (consumed() >= ticket) return true;
+  if (consumed_.load(std::memory_order_acquire) >= ticket || consumed() >= ticket) {
+    std::atomic_thread_fence(std::memory_order_acquire);  // after CONS: what was lost before it is known by now
+    if (lost_.load(std::memory_order_relaxed) >= ticket || covered()) return true;
+  }
+  if (dead_.load(std::memory_order_acquire)) return true;
   if (polls_.fetch_add(1, std::memory_order_relaxed) % kPollsBetweenLooks == kPollsBetweenLooks - 1) watch();
   hardware_.relax();
   return false;
@@ -91,23 +130,137 @@ void CommandQueue::watch() {
 
 void CommandQueue::recover() {
   const SpinLock::Guard guard{recovery_};
+  if (dead_.load(std::memory_order_relaxed)) return;
   const smmu::GERROR active{{{hardware_.read(Reg::GERROR)}}};
   smmu::GERRORN acknowledged{{{hardware_.read(Reg::GERRORN)}}};
   if (active.get<smmu::GERROR::CMDQ_ERR>() == acknowledged.get<smmu::GERRORN::CMDQ_ERR>()) return;
   const smmu::CMDQ_CONS cons{{{hardware_.read(Reg::CMDQ_CONS)}}};
-  const auto error = cons.get<smmu::CMDQ_CONS::ERR>();
-  const auto name = smmu::name_of(error);
-  smmu::Command& at = ring_[cons.get<smmu::CMDQ_CONS::RD>() & (size_ - 1)];
+  const std::uint64_t produced = produced_.load(std::memory_order_acquire);
+  const std::uint64_t position =
+      produced - index_of(index_of(produced) - std::uint64_t{cons.get<smmu::CMDQ_CONS::RD>()});
+  if (!settle(cons.get<smmu::CMDQ_CONS::ERR>(), position)) return;
+  acknowledged.set<smmu::GERRORN::CMDQ_ERR>(active.get<smmu::GERROR::CMDQ_ERR>());
+  hardware_.write(Reg::GERRORN, acknowledged.words[0]);
+}
+
+bool CommandQueue::settle(smmu::CmdqError error, std::uint64_t position) {
+  smmu::Command& at = slot(position);
+  if (error == smmu::CmdqError::CERROR_ABT) return settle_abort(position);
   ++counters_.errors;
+  const auto name = smmu::name_of(error);
   log("%.*s: command queue error %.*s at command %016llx %016llx", static_cast<int>(name_.size()), name_.data(),
       static_cast<int>(name.size()), name.data(), static_cast<unsigned long long>(at.words[0]),
       static_cast<unsigned long long>(at.words[1]));
-  if (error == smmu::CmdqError::CERROR_ILL) {
-    at = smmu::sync_none();
-    hardware_.publish(&at, sizeof at);
+  if (error == smmu::CmdqError::CERROR_ATC_INV_SYNC) {
+    if (const auto sid = stream_behind(at)) atc_timed_out(*sid, position);
+  } else if (error == smmu::CmdqError::CERROR_ILL) {
+    lose(at, position);
   }
-  acknowledged.set<smmu::GERRORN::CMDQ_ERR>(active.get<smmu::GERROR::CMDQ_ERR>());
-  hardware_.write(Reg::GERRORN, acknowledged.words[0]);
+  return !dead_.load(std::memory_order_relaxed);
+}
+
+// The endpoint will not answer the next invalidation either: those that are in the ring already are not to cost a
+// timeout each. What lies at CONS and behind it is fetched again (7.1).
+void CommandQueue::atc_timed_out(StreamID sid, std::uint64_t position) {
+  ++counters_.atc_timeouts;
+  if (!atc_refused(sid)) {
+    const std::uint32_t n = refused_count_.load(std::memory_order_relaxed);
+    refused_[n % refused_.size()].store(sid.value, std::memory_order_relaxed);
+    refused_count_.store(std::min(n + 1, static_cast<std::uint32_t>(refused_.size())), std::memory_order_release);
+  }
+  const std::uint64_t end = produced_.load(std::memory_order_acquire);
+  for (std::uint64_t p = position + 1; p < end; ++p) {
+    smmu::Command& later = slot(p);
+    if (later.opcode() != smmu::Opcode::ATC_INV || stream_of(later) != sid) continue;
+    later = smmu::cfgi_ste(sid, true);  // harmless
+    hardware_.publish(&later, sizeof later);
+  }
+  if (listener_ != nullptr) listener_->on_atc_timeout(sid);
+}
+
+void CommandQueue::allow_atc(StreamID sid) {
+  const SpinLock::Guard guard{recovery_};
+  const std::uint32_t n = refused_count_.load(std::memory_order_relaxed);
+  for (std::uint32_t i = 0; i < n; ++i) {
+    if (refused_[i].load(std::memory_order_relaxed) != sid.value) continue;
+    refused_[i].store(refused_[n - 1].load(std::memory_order_relaxed), std::memory_order_relaxed);
+    refused_count_.store(n - 1, std::memory_order_release);
+    return;
+  }
+}
+
+bool CommandQueue::atc_refused(StreamID sid) const {
+  const std::uint32_t n = refused_count_.load(std::memory_order_acquire);
+  for (std::uint32_t i = 0; i < n; ++i)
+    if (refused_[i].load(std::memory_order_relaxed) == sid.value) return true;
+  return false;
+}
+
+// What an illegal command was to invalidate is not known for certain: it may be illegal because its memory was damaged.
+void CommandQueue::lose(smmu::Command& at, std::uint64_t position) {
+  using enum smmu::Opcode;
+  const smmu::Command lost = at;
+  if (lost == smmu::Command{smmu::sync_none()} || lost == smmu::Command{smmu::cfgi_all()} ||
+      lost == smmu::Command{smmu::tlbi_nsnh_all()})
+    return die();  // legal everywhere
+  at = smmu::sync_none();
+  hardware_.publish(&at, sizeof at);
+  lost_.store(std::min(lost_.load(std::memory_order_relaxed), position), std::memory_order_release);
+  cover_ = Cover::owed;
+  if (lost.opcode() == ATC_INV) atc_timed_out(stream_of(lost), position);  // nothing wider exists
+}
+
+// Is what was lost made up for? Whoever waits asks again and again, and one of them does it.
+bool CommandQueue::covered() {
+  const std::uint64_t done = consumed();
+  {
+    const SpinLock::Guard guard{recovery_};
+    switch (cover_) {
+      case Cover::none: return true;
+      case Cover::issuing: return false;
+      case Cover::issued:
+        if (done < cover_ticket_) return dead_.load(std::memory_order_relaxed);
+        cover_ = Cover::none;
+        lost_.store(kNever, std::memory_order_release);
+        return true;
+      case Cover::owed: cover_ = Cover::issuing; break;
+    }
+  }
+  const std::array<smmu::Command, 2> all = {smmu::cfgi_all(), smmu::tlbi_nsnh_all()};
+  const Ticket ticket = push(all, true);
+  const SpinLock::Guard guard{recovery_};
+  if (cover_ == Cover::issuing) {  // else yet another one was lost meanwhile
+    cover_ = Cover::issued;
+    cover_ticket_ = ticket;
+  }
+  return false;
+}
+
+bool CommandQueue::settle_abort(std::uint64_t position) {
+  const std::uint64_t now = hardware_.microseconds();
+  if (aborted_at_ != position) {
+    aborted_at_ = position;
+    abort_tries_ = 0;
+  } else if (now < retry_at_) {
+    return false;
+  }
+  ++counters_.errors;
+  if (abort_tries_ == 0)
+    log("%.*s: command queue error CERROR_ABT at %#x: its memory cannot be read", static_cast<int>(name_.size()),
+        name_.data(), index_of(position));
+  if (++abort_tries_ == kAbortTries) {
+    die();
+    return false;
+  }
+  retry_at_ = now + (kAbortRetry << abort_tries_);
+  return true;
+}
+
+void CommandQueue::die() {
+  log("%.*s: the command queue cannot be used any more: all DMA through this SMMU aborts",
+      static_cast<int>(name_.size()), name_.data());
+  if (listener_ != nullptr) listener_->on_dead_queue();
+  dead_.store(true, std::memory_order_release);
 }
 
 std::uint32_t CommandQueue::acknowledge_others() {

@@ -217,6 +217,7 @@ void SmmuInstance::on_global_error() {
 }
 
 bool SmmuInstance::claim(StreamOwner& owner) {
+  commands_.allow_atc(owner.sid);
   const SpinLock::Guard guard{owners_lock_};
   return owners_.insert(owner).second;
 }
@@ -226,6 +227,19 @@ void SmmuInstance::release(StreamOwner& owner) {
   const SpinLock::Guard events{events_lock_};
   const SpinLock::Guard guard{owners_lock_};
   owners_.erase(owners_.iterator_to(owner));
+}
+
+void SmmuInstance::on_atc_timeout(StreamID sid) {
+  log("%.*s: the device with StreamID %#x does not answer ATC invalidations", static_cast<int>(name_.size()),
+      name_.data(), sid.value);
+  const SpinLock::Guard guard{owners_lock_};
+  const auto found = owners_.find(sid.value);
+  if (found != owners_.end()) found->on_atc_timeout(*this);
+}
+
+void SmmuInstance::on_dead_queue() {
+  if (!quiesce())
+    log("%.*s: it does not let itself be turned off either", static_cast<int>(name_.size()), name_.data());
 }
 
 }  // namespace weir

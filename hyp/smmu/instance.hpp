@@ -31,14 +31,16 @@ class StreamOwner : public boost::intrusive::set_base_hook<> {
   virtual bool on_page_request(SmmuInstance&, const smmu::PriEntry&) { return false; }
   // Page requests were discarded, perhaps this stream's: the instance's queue was full (IHI 0070, 8.1). Called likewise.
   virtual void on_page_requests_lost(SmmuInstance&) {}
-  // An ATC_INV of this stream was not answered. Called with the command queue's recovery lock held: set flags only.
+  // The device did not answer an ATC invalidation in time (IHI 0070, 3.9.1.4): what it has cached may be stale for ever,
+  // and no further ATC_INV is sent to it until allow_atc(). Called before the CMD_SYNC behind it completes, with locks of the
+  // instance held, on any pCPU: set a flag, issue no command, do not wait.
   virtual void on_atc_timeout(SmmuInstance&) {}
 
  protected:
   ~StreamOwner() = default;
 };
 
-class SmmuInstance final : public stage2::SmmuPort {
+class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener {
  public:
   // `name` outlives the instance. `coherent`: the devicetree's dma-coherent, which wins over IDR0.COHACC.
   SmmuInstance(unsigned index, std::string_view name, SmmuHardware& hardware, bool coherent);
@@ -61,6 +63,9 @@ class SmmuInstance final : public stage2::SmmuPort {
   [[nodiscard]] bool claim(StreamOwner& owner);
   void release(StreamOwner& owner);
 
+  // ATC_INVs are sent to `sid` again: its device has been reset, or fenced.
+  void allow_atc(StreamID sid) { commands_.allow_atc(sid); }
+
   [[nodiscard]] unsigned event_capacity() const { return events_size_; }
   [[nodiscard]] std::uint64_t events() const { return event_count_; }
   [[nodiscard]] CommandQueue::Counters command_counters() const { return commands_.counters(); }
@@ -81,6 +86,10 @@ class SmmuInstance final : public stage2::SmmuPort {
   }
 
  private:
+  // CommandQueueListener
+  void on_atc_timeout(StreamID sid) override;
+  void on_dead_queue() override;
+
   struct BySid {
     using type = std::uint32_t;
     type operator()(const StreamOwner& owner) const { return owner.sid.value; }
@@ -97,7 +106,7 @@ class SmmuInstance final : public stage2::SmmuPort {
   const char* part_ = "";
   stage2::Capabilities capabilities_{};
   stage2::VmidAllocator vmids_;
-  CommandQueue commands_{hardware_, name_};
+  CommandQueue commands_{hardware_, name_, this};
   StreamTable streams_{hardware_, commands_};
 
   SpinLock events_lock_;  // of the event queue; taken before any vSMMU's lock

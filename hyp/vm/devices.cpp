@@ -51,10 +51,11 @@ const char* reason(stage2::Error e) {
 // Event queues of physical SMMUs, for a guest's SYNC.
 class Drain final : public vsmmu::EventDrain {
  public:
-  void drain_events(stage2::SmmuPort& smmu) override {
+  [[nodiscard]] unsigned drain_events(stage2::SmmuPort& smmu, unsigned most) override {
     auto& instance = static_cast<SmmuInstance&>(smmu);
-    const unsigned most = instance.event_capacity();
-    if (instance.drain_events(most) == most) machine_more_events(instance.index());
+    const unsigned drained = instance.drain_events(most);
+    if (drained == most) machine_more_events(instance.index());
+    return drained;
   }
 };
 constinit Drain drain;

@@ -224,9 +224,8 @@ class Machine final : public vsmmu::Interrupts, public vsmmu::EventDrain {
   void raise(vsmmu::Irq irq) override { ++interrupts[irq]; }
   void send_event() override { ++sev; }
   bool message(IPA to, std::uint32_t data) override { return ram.write(to, std::as_bytes(std::span{&data, 1})); }
-  void drain_events(stage2::SmmuPort& smmu) override {
-    SmmuInstance& instance = static_cast<Port&>(smmu).instance();
-    instance.drain_events(instance.event_capacity());
+  unsigned drain_events(stage2::SmmuPort& smmu, unsigned most) override {
+    return static_cast<Port&>(smmu).instance().drain_events(most);
   }
   void map(std::uint64_t ipa) {
     const stage2::Attributes rw{.memory = stage2::Memory::normal_wb, .read = true, .write = true, .execute = false};

@@ -88,11 +88,15 @@ class FakeInterrupts final : public vsmmu::Interrupts {
 
 class FakeDrain final : public vsmmu::EventDrain {
  public:
-  void drain_events(stage2::SmmuPort& smmu) override {
+  unsigned drain_events(stage2::SmmuPort& smmu, unsigned most) override {
     ++drains;
     if (on_drain) on_drain(smmu);
+    const unsigned n = std::min(waiting, most);
+    waiting -= n;
+    return n;
   }
   unsigned drains = 0;
+  unsigned waiting = 0;  // events that somebody recorded
   std::function<void(stage2::SmmuPort&)> on_drain;
 };
 
