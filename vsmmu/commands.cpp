@@ -63,7 +63,7 @@ void VSmmu::publish_cons() {
   // PROD after CONS is visible: whoever has stored to PROD since has not seen the old CONS last.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   const auto prod = static_cast<std::uint32_t>(registers_.read(static_cast<std::uint32_t>(smmu::Reg::CMDQ_PROD), 4));
-  if (queue_.full(before, prod)) interrupts_.send_event();
+  if (queue_.full(before, prod)) irqs_.queue_has_room();
 }
 
 void VSmmu::command_error(smmu::CmdqError error) {

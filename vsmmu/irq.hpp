@@ -69,6 +69,8 @@ class IrqUnit {
   // The completion signal of `sync`, which the guest must already see as consumed. MSIs of CMD_SYNCs are complete, or
   // their abort is visible, on return: the caller does not complete the next one before that.
   void sync_completed(const smmu::Sync& sync);
+  // The command queue was full, and is no longer (4.1.2).
+  void queue_has_room() { out_.send_event(); }
   // Disables all sources and waits for what is under way.
   void quiesce();
 

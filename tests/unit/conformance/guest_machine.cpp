@@ -184,9 +184,10 @@ class GuestMachine final : public Machine, public Rig, public vsmmu::Interrupts,
     std::memcpy(ram_.pointer(to.value), &data, sizeof data);
     return true;
   }
-  void drain_events(stage2::SmmuPort& port) override {
+  unsigned drain_events(stage2::SmmuPort& port, unsigned most) override {
     for (auto& i : instances_)
-      if (i.get() == &port) i->drain_events(i->event_capacity());
+      if (i.get() == &port) return i->drain_events(most);
+    return 0;
   }
 
  private:
