@@ -37,6 +37,7 @@ struct Common {
   std::uint64_t idr0 = ~std::uint64_t{0};
   std::uint64_t idr3 = ~std::uint64_t{0};
   std::uint64_t idr5 = ~std::uint64_t{0};
+  bool some_ranges = false;  // IDR3.RIL of at least one: emulated on the others
   bool mixed_endian = true;
   bool term_model = false;  // for all as soon as for one: the guest must set CD.A
   bool split_stage_ats = true;
@@ -70,6 +71,7 @@ void Common::add(const stage2::Capabilities& c) {
   idr0 &= c.idr0.words[0];
   idr3 &= c.idr3.words[0];
   idr5 &= c.idr5.words[0];
+  some_ranges = some_ranges || c.idr3.get<IDR3::RIL>();
   mixed_endian = mixed_endian && c.idr0.get<IDR0::TTENDIAN>() == smmu::TtEndian::mixed;
   term_model = term_model || c.idr0.get<IDR0::TERM_MODEL>();
   split_stage_ats = split_stage_ats && !c.idr0.get<IDR0::NS1ATS>();
@@ -142,7 +144,7 @@ void announce_idr3(const Config& config, const Common& all, Announced& a) {
   a.idr3.set<IDR3::HAD>(all.has3<IDR3::HAD>())
       .set<IDR3::PPS>(substreams && a.idr0.get<IDR0::PRI>() && all.has3<IDR3::PPS>())
       .set<IDR3::STT>(all.has3<IDR3::STT>())
-      .set<IDR3::RIL>(config.range_invalidation && all.has3<IDR3::RIL>())
+      .set<IDR3::RIL>(config.range_invalidation && all.some_ranges)
       .set<IDR3::BBML>(std::min(std::uint64_t{config.bbml}, all.bbml))
       .set<IDR3::E0PD>(all.has3<IDR3::E0PD>())
       .set<IDR3::PASIDTT>(substreams && a.idr0.get<IDR0::ATS>() && all.has3<IDR3::PASIDTT>())

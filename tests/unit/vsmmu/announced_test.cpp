@@ -80,7 +80,7 @@ TEST(Announced, IsTheIntersection) {
     EXPECT_FALSE(a->idr0.get<IDR0::ASID16>());
     EXPECT_FALSE(a->idr0.get<IDR0::COHACC>());
     EXPECT_EQ(a->idr0.get<IDR0::HTTU>(), Htt::access);
-    EXPECT_FALSE(a->idr3.get<IDR3::RIL>());
+    EXPECT_TRUE(a->idr3.get<IDR3::RIL>());  // emulated on the instance without
     EXPECT_EQ(a->idr3.get<IDR3::BBML>(), 1u);
     EXPECT_EQ(a->oas_bits(), 40u);
     EXPECT_FALSE(a->idr5.get<IDR5::GRAN16K>());
@@ -89,6 +89,13 @@ TEST(Announced, IsTheIntersection) {
     EXPECT_EQ(a->idr5.get<IDR5::VAX>(), 0u);
     EXPECT_EQ(a->sid_bits(), 9u);
   }
+}
+
+TEST(Announced, RangesThatNobodyHasAreNotOffered) {
+  auto c = everything();
+  c.idr3.set<IDR3::RIL>(false);
+  Instances i{c, c};
+  EXPECT_FALSE(announce(i.ports, {})->idr3.get<IDR3::RIL>());
 }
 
 TEST(Announced, IsNarrowedByTheConfiguration) {
