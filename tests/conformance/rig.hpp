@@ -26,7 +26,12 @@ enum class Ability : std::uint8_t {
   wake_events,    // the SEV of a CMD_SYNC is counted
 };
 
-enum class Outcome : std::uint8_t { ok, aborted, stalled };
+enum class Outcome : std::uint8_t {
+  ok,
+  aborted,
+  stalled,
+  raz_wi  // terminated: a read gave 0, a write was ignored
+};
 
 struct Transaction {
   std::uint64_t iova = 0;
@@ -90,7 +95,7 @@ class Rig {
 
   [[nodiscard]] virtual bool can(Ability ability) const = 0;
   // For rigs with that ability only.
-  virtual Outcome outcome_of(std::uint32_t) { return Outcome::aborted; }
+  virtual Reply outcome_of(unsigned, std::uint32_t) { return {}; }  // of a device's transaction that stalled
   virtual AtsReply translate(unsigned, const Transaction&) { return {}; }
   virtual unsigned ats_invalidations(unsigned) { return 0; }  // that reached this device
   virtual void hang(unsigned, bool) {}                        // the device no longer completes invalidations

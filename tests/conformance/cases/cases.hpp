@@ -20,4 +20,7 @@ namespace weir::conformance {
 [[nodiscard]] std::span<const Case> ats_cases();           // 3.9, 4.5, chapter 8
 [[nodiscard]] std::span<const Case> substream_cases();     // 3.3.2, 5.3
 
+// Two-level stream tables. The last of all: QEMU's SMMU, once it has had one, takes no linear one until it is reset.
+[[nodiscard]] std::span<const Case> two_level_cases();
+
 }  // namespace weir::conformance

@@ -344,7 +344,14 @@ constexpr auto kCases = std::to_array<Case>({
          d.set_cr0(0);
        }
      }},
-    // --- Two levels
+    {"6.3.25", "strtab-cfg-of-zero", "LOG2SIZE = 0: the table has one STE", {},
+     [](Run& r) {
+       Driver d{r};
+       if (d.start({.sid_bits = 0})) bad_streamid(d, 0);
+     }},
+});
+
+constexpr auto kTwoLevelCases = std::to_array<Case>({
     {"3.3.1.2", "two-level", "A two-level stream table, its level-2 tables of 64, 256 and 1024 STEs", Need::two_level,
      [](Run& r) {
        for (const unsigned split : {6u, 8u, 10u}) {
@@ -430,15 +437,31 @@ constexpr auto kCases = std::to_array<Case>({
        good_ste(d, m, m.space.ste());
        if (set_l1(d, 0, L1Std{})) bad_streamid(d, 0);
      }},
-    {"6.3.25", "strtab-cfg-of-zero", "LOG2SIZE = 0: the table has one STE", {},
+    {"6.3.25", "strtab-base-cfg-fmt", "STRTAB_BASE_CFG keeps FMT and SPLIT", Need::two_level,
      [](Run& r) {
        Driver d{r};
-       if (d.start({.sid_bits = 0})) bad_streamid(d, 0);
+       STRTAB_BASE_CFG v;
+       v.set<STRTAB_BASE_CFG::LOG2SIZE>(9).set<STRTAB_BASE_CFG::FMT>(StrtabFmt::two_level);
+       v.set<STRTAB_BASE_CFG::SPLIT>(8);
+       d.write(Reg::STRTAB_BASE_CFG, v.words[0]);
+       r.equal(d.read(Reg::STRTAB_BASE_CFG), v.words[0], "STRTAB_BASE_CFG");
+       d.write(Reg::STRTAB_BASE_CFG, 0);
+     }},
+    {"6.3.25", "two-levels-and-back", "A linear table after a two-level one", Need::two_level,
+     [](Run& r) {
+       Driver d{r};
+       if (!d.start({.two_level = true})) return;
+       const Mapped m{d};
+       good_ste(d, m, m.space.ste());
+       if (!d.set_cr0(0) || !d.start()) return;
+       const Mapped n{d};
+       good_ste(d, n, n.space.ste());
      }},
 });
 
 }  // namespace
 
 std::span<const Case> stream_cases() { return kCases; }
+std::span<const Case> two_level_cases() { return kTwoLevelCases; }
 
 }  // namespace weir::conformance

@@ -176,15 +176,15 @@ constexpr auto kCases = std::to_array<Case>({
     {"7.3.14", "output-beyond-ips", "A page beyond IPS: F_ADDR_SIZE", Need::gran4k,
      [](Run& r) {
        Fixture f{r};
-       if (!f.ok || !f.put(f.space->cd().set<Cd::IPS>(AddressSize::bits32))) return;
-       f.space->map(kIova, std::uint64_t{1} << 33);
+       if (!f.ok || !f.put(f.space->cd().set<Cd::IPS>(AddressSize::bits40))) return;
+       f.space->map(kIova, std::uint64_t{1} << 41);
        f.fault(kIova, EventId::F_ADDR_SIZE);
      }},
     {"7.3.14", "table-beyond-ips", "A table beyond IPS: F_ADDR_SIZE", Need::gran4k,
      [](Run& r) {
        Fixture f{r};
-       if (!f.ok || !f.put(f.space->cd().set<Cd::IPS>(AddressSize::bits32))) return;
-       r.rig.store(f.space->entry(kIova, 2), (std::uint64_t{1} << 33) | 3);
+       if (!f.ok || !f.put(f.space->cd().set<Cd::IPS>(AddressSize::bits40))) return;
+       r.rig.store(f.space->entry(kIova, 2), (std::uint64_t{1} << 41) | 3);
        f.fault(kIova, EventId::F_ADDR_SIZE);
      }},
     {"7.3.14", "bypass-beyond-oas", "A bypassing stream's address beyond the OAS: F_ADDR_SIZE of stage 1", {},
@@ -328,8 +328,8 @@ constexpr auto kCases = std::to_array<Case>({
     {"7.3.22", "size-before-access", "AF = 0 on a page beyond IPS: F_ADDR_SIZE", Need::gran4k,
      [](Run& r) {
        Fixture f{r};
-       if (!f.ok || !f.put(f.space->cd().set<Cd::IPS>(AddressSize::bits32))) return;
-       f.space->map(kIova, std::uint64_t{1} << 33, Space::kReadWrite & ~Space::kAf);
+       if (!f.ok || !f.put(f.space->cd().set<Cd::IPS>(AddressSize::bits40))) return;
+       f.space->map(kIova, std::uint64_t{1} << 41, Space::kReadWrite & ~Space::kAf);
        f.fault(kIova, EventId::F_ADDR_SIZE);
      }},
 });

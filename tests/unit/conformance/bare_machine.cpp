@@ -1,11 +1,13 @@
 #include "tests/unit/conformance/bare_machine.hpp"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <stdexcept>
 
 #include "guest-abi/smmu/registers.hpp"
 #include "tests/model/smmu.hpp"
+#include "tests/unit/conformance/devices.hpp"
 
 namespace weir::conformance::host {
 namespace {
@@ -15,6 +17,8 @@ using smmu::Reg;
 class BareMachine final : public Machine, public Rig {
  public:
   explicit BareMachine(const model::Parameters& parameters) : smmu_{memory_, parameters} {
+    smmu_.on_irq = [this](unsigned source) { ++raised_.at(static_cast<unsigned>(wire_of(source))); };
+    smmu_.on_sev = [this] { ++wake_events_; };
     for (const smmu::RegInfo& info : smmu::kRegs)
       for (std::uint32_t half = 0; half < info.bits / 32u; ++half) {
         const std::uint32_t offset = static_cast<std::uint32_t>(info.reg) + 4 * half;
@@ -23,17 +27,9 @@ class BareMachine final : public Machine, public Rig {
   }
   [[nodiscard]] Rig& rig() override { return *this; }
 
-  std::uint64_t read(std::uint32_t offset, unsigned size) override {
-    std::uint64_t value = smmu_.read(static_cast<Reg>(offset));
-    if (size == 8) value |= std::uint64_t{smmu_.read(static_cast<Reg>(offset + 4))} << 32;
-    return value;
-  }
+  std::uint64_t read(std::uint32_t offset, unsigned size) override { return smmu_.mmio_read(offset, size); }
   void write(std::uint32_t offset, unsigned size, std::uint64_t value) override {
-    if (size == 8) {
-      smmu_.write64(static_cast<Reg>(offset), value);
-    } else {
-      smmu_.write(static_cast<Reg>(offset), static_cast<std::uint32_t>(value));
-    }
+    smmu_.mmio_write(offset, size, value);
   }
   std::uint32_t at_reset(std::uint32_t offset) override { return reset_[offset]; }
 
@@ -49,25 +45,35 @@ class BareMachine final : public Machine, public Rig {
 
   std::uint32_t stream(unsigned device) override { return 8 * (device + 1); }
   Reply dma(unsigned device, const Transaction& t) override {
-    const auto at = smmu_.access(StreamID{stream(device)}, IOVA{t.iova}, t.write, 4);
-    if (!at) return {.outcome = Outcome::aborted};
-    return {.outcome = Outcome::ok, .at = at->value};
+    return reply_of(smmu_.issue(access_of(StreamID{stream(device)}, t), 4), [](PA at) { return at.value; });
   }
-  unsigned interrupts(Wire) override { return 0; }
+  unsigned interrupts(Wire wire) override { return raised_.at(static_cast<unsigned>(wire)); }
   void pass() override { smmu_.step(); }
   void settle() override { smmu_.settle(); }
-  [[nodiscard]] bool can(Ability ability) const override {
-    switch (ability) {
-      case Ability::fresh:
-      case Ability::reads: return true;
-      default: return false;
-    }
+  [[nodiscard]] bool can(Ability) const override { return true; }
+
+  Reply outcome_of(unsigned, std::uint32_t handle) override {
+    return reply_of(smmu_.transaction(handle), [](PA at) { return at.value; });
   }
+  AtsReply translate(unsigned device, const Transaction& t) override {
+    return ats_reply_of(endpoint(device).request(t.iova, t.write, ssid_of(t.ssid)));
+  }
+  unsigned ats_invalidations(unsigned device) override { return endpoint(device).invalidations; }
+  void hang(unsigned device, bool hung) override { endpoint(device).hung = hung; }
+  void page_request(unsigned device, const PageRequest& request) override {
+    endpoint(device).page_request(model_request(request));
+  }
+  PageReply page_reply(unsigned device, std::uint16_t prg) override { return reply_to(endpoint(device), prg); }
+  unsigned wake_events() override { return wake_events_; }
 
  private:
+  model::Endpoint& endpoint(unsigned device) { return smmu_.endpoint(StreamID{stream(device)}); }
+
   model::PhysicalMemory memory_;
   model::Smmu smmu_;
   std::map<std::uint32_t, std::uint32_t> reset_;
+  std::array<unsigned, 4> raised_{};
+  unsigned wake_events_ = 0;
 };
 
 }  // namespace

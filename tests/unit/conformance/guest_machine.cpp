@@ -8,6 +8,7 @@
 #include "hyp/smmu/instance.hpp"
 #include "stage2/domain.hpp"
 #include "tests/model/smmu.hpp"
+#include "tests/unit/conformance/devices.hpp"
 #include "vsmmu/vsmmu.hpp"
 
 namespace weir::conformance::host {
@@ -91,14 +92,16 @@ class GuestMachine final : public Machine, public Rig, public vsmmu::Interrupts,
         .memory = ram_, .interrupts = *this, .drain = *this, .domain = *domain_, .pages = {page0_, page1_}};
     vsmmu::Config config = options.config;
     config.oas_bits = 40;
+    config.ats = config.pri = options.grant.ats != vsmmu::AtsGrant::none;
     auto made = vsmmu::VSmmu::create(config, ports, surroundings);
     if (!made) fail("no vSMMU");
     vsmmu_ = std::move(*made);
     for (unsigned device = 0; device < owners_.size(); ++device) {
       SmmuInstance& instance = *instances_[device % instances_.size()];
       owners_[device] = std::make_unique<Owner>(*this, StreamID{0x11 + 0x20 * device}, instance);
+      owners_[device]->vsid = VStreamID{stream(device)};
       if (!instance.claim(*owners_[device])) fail("no stream");
-      if (!vsmmu_->attach(VStreamID{stream(device)}, instance, owners_[device]->sid)) fail("no attach");
+      if (!vsmmu_->attach(VStreamID{stream(device)}, instance, owners_[device]->sid, options.grant)) fail("no attach");
     }
     for (std::uint32_t offset = 0; offset < 0x1000; offset += 4) {
       reset_[offset] = page0_[offset / 4];
@@ -151,9 +154,7 @@ class GuestMachine final : public Machine, public Rig, public vsmmu::Interrupts,
   std::uint32_t stream(unsigned device) override { return 8 * (device + 1); }
   Reply dma(unsigned device, const Transaction& t) override {
     Owner& owner = *owners_.at(device);
-    const auto at = model_of(owner).access(owner.sid, IOVA{t.iova}, t.write, 4);
-    if (!at) return {.outcome = Outcome::aborted};
-    return {.outcome = Outcome::ok, .at = ram_.ipa_of(*at).value_or(Reply::kNowhere)};
+    return reply_of(model_of(owner).issue(access_of(owner.sid, t), 4), names_);
   }
   unsigned interrupts(Wire wire) override {
     poll_events();
@@ -167,14 +168,21 @@ class GuestMachine final : public Machine, public Rig, public vsmmu::Interrupts,
     for (auto& s : smmus_) s->settle();
     poll_events();
   }
-  [[nodiscard]] bool can(Ability ability) const override {
-    switch (ability) {
-      case Ability::fresh:
-      case Ability::wires:
-      case Ability::reads: return true;
-      default: return false;
-    }
+  [[nodiscard]] bool can(Ability) const override { return true; }
+
+  Reply outcome_of(unsigned device, std::uint32_t handle) override {
+    return reply_of(model_of(*owners_.at(device)).transaction(handle), names_);
   }
+  AtsReply translate(unsigned device, const Transaction& t) override {
+    return ats_reply_of(endpoint(device).request(t.iova, t.write, ssid_of(t.ssid)));
+  }
+  unsigned ats_invalidations(unsigned device) override { return endpoint(device).invalidations; }
+  void hang(unsigned device, bool hung) override { endpoint(device).hung = hung; }
+  void page_request(unsigned device, const PageRequest& request) override {
+    endpoint(device).page_request(model_request(request));
+  }
+  PageReply page_reply(unsigned device, std::uint16_t prg) override { return reply_to(endpoint(device), prg); }
+  unsigned wake_events() override { return wake_events_; }
 
   // vsmmu::Interrupts, vsmmu::EventDrain
   void raise(vsmmu::Irq irq) override { ++raised_[irq]; }
@@ -191,24 +199,39 @@ class GuestMachine final : public Machine, public Rig, public vsmmu::Interrupts,
   }
 
  private:
+  struct Names {  // what the guest calls a physical address
+    const Ram& ram;
+    std::uint64_t operator()(PA at) const { return ram.ipa_of(at).value_or(Reply::kNowhere); }
+  };
   struct Owner final : StreamOwner {
     Owner(GuestMachine& m, StreamID s, SmmuInstance& i) : StreamOwner{s}, machine{m}, instance{i} {}
     void on_event(SmmuInstance&, const smmu::Event& event) override {
       static_cast<void>(machine.vsmmu_->handle_event(instance, event));
     }
+    bool on_page_request(SmmuInstance&, const smmu::PriEntry& request) override {
+      return machine.vsmmu_->handle_page_request(instance, request);
+    }
+    void on_page_requests_lost(SmmuInstance&) override { machine.vsmmu_->page_requests_lost(instance); }
+    void on_atc_timeout(SmmuInstance&) override { machine.vsmmu_->atc_timed_out(vsid); }
+    VStreamID vsid{};
     GuestMachine& machine;
     SmmuInstance& instance;
   };
   model::Smmu& model_of(const Owner& owner) { return *smmus_.at(owner.instance.index()); }
-  // The physical event interrupt, which comes soon.
+  model::Endpoint& endpoint(unsigned device) { return model_of(*owners_.at(device)).endpoint(owners_.at(device)->sid); }
+  // The physical interrupts, which come soon.
   void poll_events() {
-    for (auto& i : instances_) i->drain_events(i->event_capacity());
+    for (auto& i : instances_) {
+      i->drain_events(i->event_capacity());
+      i->drain_page_requests(i->event_capacity());
+    }
   }
 
   model::PhysicalMemory memory_;
   std::vector<std::unique_ptr<model::Smmu>> smmus_;
   std::vector<std::unique_ptr<SmmuInstance>> instances_;
   Ram ram_{memory_};
+  Names names_{ram_};
   TablePages table_pages_{memory_};
   stage2::ImmediateGrace grace_;
   std::unique_ptr<stage2::S2Domain> domain_;

@@ -6,12 +6,14 @@
 #include "tests/model/parameters.hpp"
 #include "tests/unit/conformance/machines.hpp"
 #include "vsmmu/announced.hpp"
+#include "vsmmu/ste_merge.hpp"
 
 namespace weir::conformance::host {
 
 struct GuestOptions {
   std::vector<model::Parameters> instances;  // one or two; devices are spread over them
   vsmmu::Config config{};
+  vsmmu::StreamGrant grant{};  // of all devices
 };
 [[nodiscard]] std::unique_ptr<Machine> make_guest(const GuestOptions& options);
 
