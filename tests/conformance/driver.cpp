@@ -64,7 +64,7 @@ bool Driver::start(const Setup& setup) {
 
   std::uint32_t value = CR0::CMDQEN::mask | setup.cr0;
   if (!set_cr0(value)) return false;
-  if (!issue({cfgi_all(), tlbi_nsnh_all()})) return false;
+  if (!invalidate(cfgi_all(), tlbi_nsnh_all())) return false;
   if (setup.eventq) value |= CR0::EVENTQEN::mask;
   if (setup.priq) value |= CR0::PRIQEN::mask;
   if (!set_cr0(value)) return false;
@@ -129,6 +129,10 @@ bool Driver::sync() {
 bool Driver::issue(std::initializer_list<Command> commands) {
   for (const Command& c : commands) queue(c);
   return sync();
+}
+
+bool Driver::invalidate(const Command& configuration, const Command& tlb) {
+  return issue({configuration}) && issue({tlb});
 }
 
 std::optional<bool> Driver::refused(const Command& c) {

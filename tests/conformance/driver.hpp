@@ -100,6 +100,8 @@ class Driver {
   // These wait until everything is consumed; false, and a failure reported: it was not, or a command error.
   bool sync();
   bool issue(std::initializer_list<smmu::Command> commands);  // and a CMD_SYNC
+  // One, then the other: without a CMD_SYNC between, a walk by an old configuration may fill the TLB again (4.3.6).
+  bool invalidate(const smmu::Command& configuration, const smmu::Command& tlb);
   [[nodiscard]] std::uint32_t prod() const { return prod_; }
   void set_prod(std::uint32_t p) { prod_ = p & ring_mask(); }
   [[nodiscard]] std::uint32_t ring_mask() const { return (2u << setup_.cmdq_log2) - 1; }

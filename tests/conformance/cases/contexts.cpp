@@ -26,7 +26,7 @@ struct Fixture {
   bool put(const Cd& cd) {
     if (!ok) return false;
     space->put_cd(cd);
-    return d.issue({cfgi_cd(d.sid(0), SubstreamID{0}, true), tlbi_nh_all(VMID{0})});
+    return d.invalidate(cfgi_cd(d.sid(0), SubstreamID{0}, true), tlbi_nh_all(VMID{0}));
   }
   [[nodiscard]] Cd cd() const { return space->cd(); }
 
@@ -72,7 +72,7 @@ constexpr auto kCases = std::to_array<Case>({
        Fixture f{r};
        if (!f.ok || !f.good(f.cd())) return;
        f.space->put_cd(f.cd().set<Cd::V>(false));
-       if (!f.d.issue({cfgi_cd_all(f.d.sid(0)), tlbi_nh_all(VMID{0})})) return;
+       if (!f.d.invalidate(cfgi_cd_all(f.d.sid(0)), tlbi_nh_all(VMID{0}))) return;
        f.d.expect_fault(0, kIova, EventId::C_BAD_CD);
      }},
     {"4.3.1",
@@ -83,7 +83,7 @@ constexpr auto kCases = std::to_array<Case>({
        Fixture f{r};
        if (!f.ok || !f.good(f.cd())) return;
        f.space->put_cd(f.cd().set<Cd::V>(false));
-       if (!f.d.issue({cfgi_ste(f.d.sid(0), true), tlbi_nh_all(VMID{0})})) return;
+       if (!f.d.invalidate(cfgi_ste(f.d.sid(0), true), tlbi_nh_all(VMID{0}))) return;
        f.d.expect_fault(0, kIova, EventId::C_BAD_CD);
      }},
     {"7.3.10",
@@ -272,7 +272,7 @@ constexpr auto kCases = std::to_array<Case>({
        Space other{f.d, kAsid};
        other.map(kIova, page);
        f.space->put_cd(f.cd().set<Cd::TTB0>(IPA{other.root()}));
-       if (!f.d.issue({cfgi_cd(f.d.sid(0), SubstreamID{0}, true), tlbi_nh_asid(VMID{0}, kAsid)})) return;
+       if (!f.d.invalidate(cfgi_cd(f.d.sid(0), SubstreamID{0}, true), tlbi_nh_asid(VMID{0}, kAsid))) return;
        f.d.expect_lands(0, kIova, page, "DMA does not follow the new table");
      }},
 });

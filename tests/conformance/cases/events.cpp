@@ -225,7 +225,7 @@ constexpr auto kCases = std::to_array<Case>({
        if (!f.ok) return;
        f.d.expect_aborts(0, kIova, "DMA to nothing mapped");
        f.space->map(kIova, f.page);
-       if (!f.d.issue({cfgi_all(), tlbi_nsnh_all()})) return;
+       if (!f.d.invalidate(cfgi_all(), tlbi_nsnh_all())) return;
        f.d.drop_events();
        r.rig.settle();
        r.expect(!f.d.next_event().has_value(), "a late event");

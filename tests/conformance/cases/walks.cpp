@@ -31,7 +31,7 @@ struct Fixture {
   }
   bool put(const Cd& cd) {
     space->put_cd(cd);
-    return d.issue({cfgi_cd(d.sid(0), SubstreamID{0}, true), tlbi_nh_all(VMID{0})});
+    return d.invalidate(cfgi_cd(d.sid(0), SubstreamID{0}, true), tlbi_nh_all(VMID{0}));
   }
   Driver d;
   std::optional<Space> space;
