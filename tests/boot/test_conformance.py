@@ -54,7 +54,7 @@ def under_qemu() -> dict[str, Outcome]:
 def on_model() -> dict[str, Outcome]:
     program = REPOSITORY / "build/host/conformance"
     subprocess.run(["make", "-s", str(program.relative_to(REPOSITORY))], cwd=REPOSITORY, check=True)
-    done = subprocess.run([program, "qemu-model"], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run([program, "model-qemu"], stdout=subprocess.PIPE, text=True, check=True)
     return outcomes(done.stdout.splitlines())
 
 

@@ -32,19 +32,22 @@ Parameters without_ranges(std::uint64_t seed) {
   return p;
 }
 
+constexpr unsigned kSeeds = 3;
 constexpr vsmmu::StreamGrant kAts{.ats = vsmmu::AtsGrant::split_stage, .pri = true};
 
 constexpr std::array<MachineType, 6> kTypes{{
-    {"qemu-model", "the model as QEMU's SMMU is", [](std::uint64_t) { return make_bare(Parameters::qemu()); }, 0},
-    {"model", "the model, with two stages and no more", [](std::uint64_t seed) { return make_bare(plain(seed)); }, 0},
+    {"model-qemu", "the model as QEMU's SMMU is", [](std::uint64_t) { return make_bare(Parameters::qemu()); }, 0},
+    {"model", "the model, with two stages and no more", [](std::uint64_t seed) { return make_bare(plain(seed)); },
+     kSeeds},
     {"model-full", "the model with all that it can do", [](std::uint64_t seed) { return make_bare(everything(seed)); },
-     0},
-    {"weir", "a vSMMU over that with two stages and no more",
+     kSeeds},
+    {"vsmmu", "a vSMMU over that with two stages and no more",
      [](std::uint64_t seed) { return make_guest({.instances = {plain(seed)}}); }, 4},
-    {"weir-full", "a vSMMU over that with all that it can do",
-     [](std::uint64_t seed) { return make_guest({.instances = {everything(seed)}, .grant = kAts}); }, 0},
-    {"weir-two", "a vSMMU over two: all, and an SMMUv3.1 without range invalidation and with 8-bit ASIDs",
-     [](std::uint64_t seed) { return make_guest({.instances = {everything(seed), without_ranges(seed + 1)}}); }, 0},
+    {"vsmmu-full", "a vSMMU over that with all that it can do",
+     [](std::uint64_t seed) { return make_guest({.instances = {everything(seed)}, .grant = kAts}); }, kSeeds},
+    {"vsmmu-two", "a vSMMU over two: all, and an SMMUv3.1 without range invalidation and with 8-bit ASIDs",
+     [](std::uint64_t seed) { return make_guest({.instances = {everything(seed), without_ranges(seed + 1)}}); },
+     kSeeds},
 }};
 
 }  // namespace
