@@ -33,7 +33,9 @@ class GuestRig final : public conformance::Rig {
   unsigned interrupts(conformance::Wire wire) override;
   void pass() override;
   void settle() override;
-  [[nodiscard]] bool can(conformance::Ability ability) const override { return ability == conformance::Ability::wires; }
+  [[nodiscard]] bool can(conformance::Ability ability) const override {
+    return ability == conformance::Ability::wires || ability == conformance::Ability::messages;
+  }
 
  private:
   static constexpr std::uint64_t kArena = 0x40'0000;  // bytes
