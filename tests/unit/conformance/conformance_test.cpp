@@ -52,8 +52,8 @@ class CaseTest : public testing::Test {
     unsigned failures = 0;
     for (std::uint64_t seed = 0; seed < type_.seeds; ++seed) {
       const auto machine = type_.make(seed);
-      Run r{machine->rig()};
-      run(case_, r);
+      conformance::Run r{machine->rig()};
+      conformance::run(case_, r);
       if (r.verdict() != Verdict::fail) continue;
       ++failures;
       Text<300> text;
