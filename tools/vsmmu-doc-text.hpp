@@ -229,7 +229,8 @@ inline constexpr std::string_view kRegistersText =
     "are 0.";
 
 inline constexpr std::string_view kIdText =
-    "Each vSMMU announces something between the two columns. \"Instances\": what all instances behind it can do. "
+    "Each vSMMU announces something between the two columns. \"Instances\": what those behind it can do, all of them "
+    "but for RIL. "
     "\"Manifest\": what its "
     "boot manifest narrows, or grants. Fields that are 0 on every vSMMU are left out.";
 
