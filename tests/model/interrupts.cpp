@@ -58,6 +58,8 @@ void Smmu::record(const Access& access, const Fault& fault, std::uint64_t stall,
     }
     if constexpr (std::is_same_v<T, FWalkEabt>)
       typed.template set<FWalkEabt::S2>(fault.s2).template set<FWalkEabt::CLASS>(fault.what);
+    // It puts the address where others have InputAddr.
+    if (std::is_same_v<T, FCdFetch> && parameters_.mimics_qemu) std::swap(typed.words[2], typed.words[3]);
     event = typed;
   };
   AllEvents::visit(event, fill);

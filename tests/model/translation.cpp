@@ -70,7 +70,11 @@ std::expected<void, Fault> Translator::Walk::fetch_ste() {
     const auto span = level1->get<L1Std::Span>();
     const std::uint32_t within = sid & ((std::uint32_t{1} << table.split) - 1);
     const auto log2 = p_.mimics_qemu ? span : span - 1;  // it looks twice as far
-    if (span == 0 || span > table.split + 1 || (within >> log2) != 0) return bad_stream();
+    if (span == 0 || span > table.split + 1) return bad_stream();
+    if ((within >> log2) != 0) {
+      if (p_.mimics_qemu) return std::unexpected{fault(EventId::C_BAD_STE)};
+      return bad_stream();
+    }
     // 5.1: aligned to the array's size.
     at = (level1->get<L1Std::L2Ptr>() & ~((std::uint64_t{sizeof(Ste)} << (span - 1)) - 1)) +
          std::uint64_t{within} * sizeof(Ste);
@@ -347,7 +351,8 @@ std::expected<Translation, Fault> Translator::Walk::translated() {
 }
 
 std::expected<Translation, Fault> Translator::Walk::bypass() {
-  if (beyond(access_.address, p_.oas_bits())) return std::unexpected{fault(EventId::F_ADDR_SIZE)};  // 3.4
+  if (beyond(access_.address, p_.oas_bits()) && !p_.mimics_qemu)
+    return std::unexpected{fault(EventId::F_ADDR_SIZE)};  // 3.4
   Translation t = passed(access_.address, input_type());
   t.identity = true;
   if (access_.kind == Access::Kind::ats_request) {  // 13.6.4

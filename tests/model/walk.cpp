@@ -379,11 +379,12 @@ std::expected<LeafEntry, Fault> Translator::Walk::walk1(CachedCd& cached, const 
     const auto descriptor = load<std::uint64_t>(at->pa, at->type);
     if (!descriptor) return aborted(at->pa);
     std::uint64_t d = s.big_endian ? std::byteswap(*descriptor) : *descriptor;
-    const Kind kind = kind_of(d, s, level);
+    Kind kind = kind_of(d, s, level);
+    if (p_.mimics_qemu && level < 3 && bit(d, 0) && !bit(d, 1)) kind = Kind::leaf;  // a block at any level
     if (kind == Kind::invalid) return failed(EventId::F_TRANSLATION);
     if (kind == Kind::table) {
       const std::uint64_t next = address_of(d, s, s.granule);
-      if (beyond(next, s.output)) return failed(EventId::F_ADDR_SIZE);
+      if (beyond(next, s.output) && !p_.mimics_qemu) return failed(EventId::F_ADDR_SIZE);
       current.next = next;
       current.pages = {};
       if (!had) {
@@ -407,7 +408,8 @@ std::expected<LeafEntry, Fault> Translator::Walk::walk1(CachedCd& cached, const 
     }
     unsigned log2 = s.shift(level);
     std::uint64_t out = address_of(d, s, log2);
-    if (beyond(out, s.output)) return failed(EventId::F_ADDR_SIZE);
+    const bool access_first = p_.mimics_qemu && !bit(d, 10) && !cd.get<Cd::AFFD>();
+    if (beyond(out, s.output) && !access_first) return failed(EventId::F_ADDR_SIZE);
     std::uint64_t updated = d;
     const bool ha = p_.httu != Htt::none && cd.get<Cd::HA>();
     const bool hd = ha && p_.httu != Htt::access && cd.get<Cd::HD>();
