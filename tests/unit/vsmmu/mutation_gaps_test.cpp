@@ -49,5 +49,57 @@ TEST(MutationGaps, NoInstanceGetsAGranuleThatIsNotOffered) {
   }
 }
 
+// A vSMMU with ATS and substreams, one stream that is granted ATS and one that is not.
+struct AtsGuest {
+  static constexpr std::uint32_t kGranted = 1;
+  static constexpr std::uint32_t kOther = 2;
+  static stage2::Capabilities capabilities() {
+    auto c = qemu_like_capabilities();
+    c.idr0.set<IDR0::ATS>(true).set<IDR0::CD2L>(true);
+    c.idr1.set<IDR1::SSIDSIZE>(16);
+    return c;
+  }
+  AtsGuest() {
+    EXPECT_TRUE(virt.vsmmu->attach(VStreamID{kGranted}, smmu, StreamID{0x11}, {.ats = AtsGrant::split_stage}));
+    EXPECT_TRUE(virt.vsmmu->attach(VStreamID{kOther}, smmu, StreamID{0x12}));
+    guest.put_ste(kGranted, Guest::s1_ste());
+    guest.put_ste(kOther, Guest::s1_ste());
+    guest.enable();
+    machine.forget();
+  }
+  Machine machine{1, capabilities()};
+  FakeSmmu& smmu = *machine.smmus[0];
+  Virtual virt{machine, {.ats = true}};
+  Guest guest{virt};
+};
+
+// A device whose ATS the manifest does not grant has it hidden, and switched off: it would not answer (4.5.1).
+TEST(MutationGaps, AtcInvGoesToGrantedStreamsOnly) {
+  AtsGuest g;
+  ASSERT_TRUE(g.virt.vsmmu->announced().idr0.get<IDR0::ATS>());
+  g.guest.submit({atc_inv_all(StreamID{AtsGuest::kOther}), sync_none()});
+  EXPECT_TRUE(g.smmu.all<AtcInv>().empty());
+  g.guest.submit({atc_inv_all(StreamID{AtsGuest::kGranted}), sync_none()});
+  EXPECT_EQ(g.smmu.all<AtcInv>().size(), 1u);
+}
+
+// A time-out of an invalidation that was the host's own does not fail a SYNC for another device's (7.1).
+TEST(MutationGaps, ASyncFailsForTheDevicesThatItWaitedForOnly) {
+  AtsGuest g;
+  g.virt.vsmmu->atc_timed_out(VStreamID{AtsGuest::kOther});
+  g.guest.submit({atc_inv_all(StreamID{AtsGuest::kGranted}), sync_none()});
+  EXPECT_FALSE(g.guest.cmdq_error());
+  EXPECT_EQ(g.guest.cons(), 2u);
+}
+
+// CMD_CFGI_CD (4.3.3) of one substream.
+TEST(MutationGaps, CfgiCdKeepsItsSubstream) {
+  AtsGuest g;
+  g.guest.submit({cfgi_cd(StreamID{AtsGuest::kGranted}, SubstreamID{7}, true), sync_none()});
+  const auto found = g.smmu.all<CfgiCd>();
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found[0].get<CfgiCd::SubstreamID>(), SubstreamID{7});
+}
+
 }  // namespace
 }  // namespace weir::vsmmu::test
