@@ -152,7 +152,7 @@ void S2Domain::detach(std::unique_ptr<HostTag> tag) {
 }
 
 std::expected<void, Error> S2Domain::install(HostTag& tag, StreamID sid, std::optional<StreamUse> before,
-                                             const smmu::Ste& ste) {
+                                             const smmu::Ste& ste, bool answers) {
   const StreamUse use = StreamUse::of(ste);
   const StreamUse old = before.value_or(StreamUse{});
   SmmuPort& smmu = tag.smmu();
@@ -179,14 +179,15 @@ std::expected<void, Error> S2Domain::install(HostTag& tag, StreamID sid, std::op
   if (old.stage1 && !use.stage1) removed.add(stage1);
   if (old.ats && !use.ats) {
     // Else what the device still holds would be valid again when ATS is, and nobody would have told it of changes.
-    run(smmu, smmu::atc_inv_all(sid));
+    if (answers) run(smmu, smmu::atc_inv_all(sid));
     removed.add(ats);
   }
   drop(removed.span());
   return {};
 }
 
-std::expected<void, Error> S2Domain::uninstall(HostTag& tag, StreamID sid, StreamUse before, const smmu::Ste& ste) {
+std::expected<void, Error> S2Domain::uninstall(HostTag& tag, StreamID sid, StreamUse before, const smmu::Ste& ste,
+                                               bool answers) {
   SmmuPort& smmu = tag.smmu();
   const SpinLock::Guard guard{lock_};
   if (const auto installed = smmu.install_ste(sid, ste); !installed) return installed;
@@ -194,7 +195,7 @@ std::expected<void, Error> S2Domain::uninstall(HostTag& tag, StreamID sid, Strea
   Targets removed;
   if (before.stage1) removed.add(Target::stream(smmu, TargetKind::stage1_stream, sid));
   if (before.ats) {
-    run(smmu, smmu::atc_inv_all(sid));
+    if (answers) run(smmu, smmu::atc_inv_all(sid));
     removed.add(Target::stream(smmu, TargetKind::ats_stream, sid));
   }
   drop(removed.span());

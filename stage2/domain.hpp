@@ -81,14 +81,16 @@ class S2Domain {
 
   // Installs `ste` for the stream `sid`, in the right order: what it needs is published first, the STE stored and
   // SYNCed, then what only the old one needed is dropped. `before`: the use of the STE that is installed now (no value:
-  // none of this domain is). `ste` already holds the stage-2 fields (fill_stage2). Errors, with the old STE still in
-  // place: out_of_memory, no_such_stream.
+  // none of this domain is). `ste` already holds the stage-2 fields (fill_stage2). Where the new STE has no ATS and the
+  // old one had, the device's own translations are invalidated after the STE has gone, and before anybody stops
+  // invalidating them; but for a device that is known not to answer (`answers`), which then must not be given ATS again
+  // before it has been reset. Errors, with the old STE still in place: out_of_memory, no_such_stream.
   [[nodiscard]] std::expected<void, Error> install(HostTag& tag, StreamID sid, std::optional<StreamUse> before,
-                                                   const smmu::Ste& ste);
+                                                   const smmu::Ste& ste, bool answers = true);
   // The stream leaves the tag: installs `ste`, which does not use this domain (an aborting one), then drops `before`.
   // Errors as above.
-  [[nodiscard]] std::expected<void, Error> uninstall(HostTag& tag, StreamID sid, StreamUse before,
-                                                     const smmu::Ste& ste);
+  [[nodiscard]] std::expected<void, Error> uninstall(HostTag& tag, StreamID sid, StreamUse before, const smmu::Ste& ste,
+                                                     bool answers = true);
 
   // Writes the stage-2 half of an STE (IHI 0070 5.2): the same for all STEs of one VMID, as 5.2.1 demands. V, Config
   // and the stage-1 fields are left alone.

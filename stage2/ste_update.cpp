@@ -56,58 +56,101 @@ SteWords used_bits(const Ste& ste) {
   return used;
 }
 
-bool update_ste(const Ste& current, const Ste& target, SteSink& sink) {
-  SteWords now = current.words;
-  const SteWords& goal = target.words;
-  const SteWords used_now = used_bits(current);
-  const SteWords used_then = used_bits(target);
+namespace {
 
-  // Brings the entry to `next`, but for the word `held`; says whether any word was stored.
-  const auto store_all = [&](const SteWords& next, std::size_t held) {
-    bool stored = false;
+constexpr std::size_t kNone = kSteWords;
+
+// How to get from one entry to another without V = 0.
+struct Plan {
+  explicit Plan(const SteWords& now, const Ste& current, const Ste& target) {
+    const SteWords used_now = used_bits(current);
+    const SteWords used_then = used_bits(target);
     for (std::size_t i = 0; i < kSteWords; ++i) {
-      if (i == held || now[i] == next[i]) continue;
-      sink.store(i, now[i] = next[i]);
-      stored = true;
+      prepared[i] = (now[i] & used_now[i]) | (target.words[i] & ~used_now[i]);
+      if (((prepared[i] ^ target.words[i]) & used_then[i]) != 0) {
+        critical = i;
+        ++critical_words;
+      } else {
+        prepare = prepare || ((now[i] ^ target.words[i]) & used_then[i]) != 0;
+      }
     }
-    return stored;
-  };
-  constexpr std::size_t kNone = kSteWords;
-
+  }
   // What the current entry ignores can be given its final value first. What then still differs, in bits that the target
   // uses, is critical.
-  SteWords prepared;
+  SteWords prepared{};
   bool prepare = false;  // or else all of it can wait until the end, and one sync is saved
   std::size_t critical = kNone;
   unsigned critical_words = 0;
-  for (std::size_t i = 0; i < kSteWords; ++i) {
-    prepared[i] = (now[i] & used_now[i]) | (goal[i] & ~used_now[i]);
-    if (((prepared[i] ^ goal[i]) & used_then[i]) != 0) {
-      critical = i;
-      ++critical_words;
-    } else {
-      prepare = prepare || ((now[i] ^ goal[i]) & used_then[i]) != 0;
+};
+
+class Entry {
+ public:
+  Entry(const Ste& current, SteSink& sink) : now_{current}, sink_{sink} {}
+
+  // Brings the entry to `next`, but for the word `held`; says whether any word was stored.
+  bool store_all(const SteWords& next, std::size_t held = kNone) {
+    bool stored = false;
+    for (std::size_t i = 0; i < kSteWords; ++i) {
+      if (i == held || now_.words[i] == next[i]) continue;
+      store(i, next[i]);
+      stored = true;
     }
+    return stored;
+  }
+  void store(std::size_t word, std::uint64_t value) { sink_.store(word, now_.words[word] = value); }
+  void sync() { sink_.sync(); }
+  [[nodiscard]] const Ste& now() const { return now_; }
+
+  // False, with nothing done, if more than one word in use has to change at once. The caller stores what is left to be
+  // done to ignored bits (`goal` has them, too) and syncs.
+  [[nodiscard]] bool hitless(const Ste& goal) {
+    const Plan plan{now_.words, now_, goal};
+    if (plan.critical_words > 1) return false;
+    if (plan.prepare && store_all(plan.prepared, plan.critical)) sync();
+    if (plan.critical != kNone) {
+      store(plan.critical, goal.words[plan.critical]);
+      sync();
+    }
+    return true;
   }
 
-  if (critical_words <= 1) {
-    if (prepare && store_all(prepared, critical)) sink.sync();
-    if (critical != kNone) {
-      sink.store(critical, now[critical] = goal[critical]);
-      sink.sync();
-    }
-    // What the new entry ignores.
-    if (store_all(goal, kNone)) sink.sync();
+ private:
+  Ste now_;
+  SteSink& sink_;
+};
+
+bool one_word(const Ste& from, const Ste& to) { return Plan{from.words, from, to}.critical_words <= 1; }
+
+}  // namespace
+
+bool update_ste(const Ste& current, const Ste& target, SteSink& sink) {
+  Entry entry{current, sink};
+  const SteWords& goal = target.words;
+  const auto finish = [&] {  // what the new entry ignores
+    if (entry.store_all(goal)) entry.sync();
     return true;
+  };
+  if (entry.hitless(target)) return finish();
+
+  // EATS lies in another word than Config and the context pointer, and may be 0 in any entry: ATS goes first and comes
+  // last.
+  Ste without = target;
+  without.set<Ste::EATS>(smmu::Eats::none);
+  Ste before = current;
+  before.set<Ste::EATS>(smmu::Eats::none);
+  if (one_word(current, before) && one_word(before, without) && one_word(without, target)) {
+    for (const Ste* next : {static_cast<const Ste*>(&before), static_cast<const Ste*>(&without), &target})
+      (void)entry.hitless(*next);
+    return finish();
   }
 
   // The SMMU may see the word that holds V before the others: all else is in place and synced before V is set.
   constexpr std::size_t kFirst = Ste::V::word;
-  sink.store(kFirst, now[kFirst] &= ~Ste::V::mask);
-  sink.sync();
-  if (store_all(goal, kFirst)) sink.sync();
-  sink.store(kFirst, now[kFirst] = goal[kFirst]);
-  sink.sync();
+  entry.store(kFirst, entry.now().words[kFirst] & ~Ste::V::mask);
+  entry.sync();
+  if (entry.store_all(goal, kFirst)) entry.sync();
+  entry.store(kFirst, goal[kFirst]);
+  entry.sync();
   return false;
 }
 

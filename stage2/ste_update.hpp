@@ -3,8 +3,8 @@
 //
 // The SMMU reads an STE as eight 64-bit words in any order and may keep what it read. A step is hitless if each mixture
 // of old and new words that it can so observe means the same as the old or the new entry. Words whose every bit is
-// ignored may change at will; one word with used bits may change per step. If more must change at once, V goes to 0
-// in between.
+// ignored may change at will; one word with used bits may change per step. If more must change at once, ATS is taken out
+// of the way first if that helps (EATS = 0 is always legal), and otherwise V goes to 0 in between.
 #pragma once
 
 #include <array>
