@@ -17,9 +17,10 @@ using smmu::Reg;
 
 namespace {
 
-constexpr std::uint64_t kTimeout = 1'000'000;  // microseconds, for an acknowledge
-constexpr std::uint64_t kCommandLog2 = 12;     // 64 KiB
-constexpr std::uint64_t kEventLog2 = 9;        // 16 KiB
+constexpr std::uint64_t kTimeout = 1'000'000;   // microseconds, for an acknowledge
+constexpr std::uint64_t kCommandLog2 = 12;      // 64 KiB
+constexpr std::uint64_t kEventLog2 = 9;         // 16 KiB
+constexpr std::uint64_t kPageRequestLog2 = 10;  // 16 KiB; what devices may be granted in credits altogether
 
 template <typename R>
 R read(SmmuHardware& hardware, Reg reg) {
@@ -138,17 +139,21 @@ std::expected<void, const char*> SmmuInstance::init() {
   const std::size_t count = capabilities_.idr0.get<IDR0::Hyp>() ? 3 : 2;
   stage2::wait(*this, issue_and_sync({clean, count}));
 
-  if (!init_event_queue()) return std::unexpected{kNoMemory};
+  if (!init_event_queue() || !init_page_requests()) return std::unexpected{kNoMemory};
   // Without ATS, ATSCHK is RES0 and would never be acknowledged (6.3.9).
   cr0.set<CR0::EVENTQEN>(true).set<CR0::ATSCHK>(capabilities_.idr0.get<IDR0::ATS>());
+  cr0.set<CR0::PRIQEN>(page_requests_ != nullptr);
   if (!set_and_ack(Reg::CR0, Reg::CR0ACK, cr0.words[0])) return std::unexpected{kNoAck};
   // Interrupts are wires.
   if (capabilities_.idr0.get<IDR0::MSI>()) {
     hardware_.write64(Reg::GERROR_IRQ_CFG0, 0);
     hardware_.write64(Reg::EVENTQ_IRQ_CFG0, 0);
+    if (page_requests_ != nullptr) hardware_.write64(Reg::PRIQ_IRQ_CFG0, 0);
   }
   using smmu::IRQ_CTRL;
-  const auto interrupts = IRQ_CTRL{}.set<IRQ_CTRL::EVENTQ_IRQEN>(true).set<IRQ_CTRL::GERROR_IRQEN>(true);
+  const auto interrupts =
+      IRQ_CTRL{}.set<IRQ_CTRL::EVENTQ_IRQEN>(true).set<IRQ_CTRL::GERROR_IRQEN>(true).set<IRQ_CTRL::PRIQ_IRQEN>(
+          page_requests_ != nullptr);
   if (!set_and_ack(Reg::IRQ_CTRL, Reg::IRQ_CTRLACK, interrupts.words[0])) return std::unexpected{kNoAck};
   cr0.set<CR0::SMMUEN>(true);
   if (!set_and_ack(Reg::CR0, Reg::CR0ACK, cr0.words[0])) return std::unexpected{kNoAck};
@@ -181,12 +186,7 @@ unsigned SmmuInstance::deliver_events(unsigned most) {
     hardware_.collect(record, sizeof *record);
     const smmu::Event event = *record;
     ++event_count_;
-    StreamOwner* owner = nullptr;
-    {
-      const SpinLock::Guard owners{owners_lock_};
-      const auto found = owners_.find(event.get<smmu::Event::StreamID>());
-      if (found != owners_.end()) owner = &*found;
-    }
+    StreamOwner* const owner = owner_of(StreamID{event.get<smmu::Event::StreamID>()});
     if (owner != nullptr) {
       owner->on_event(*this, event);
     } else if (std::has_single_bit(++unowned_)) {  // the 1st, 2nd, 4th, ...
@@ -202,7 +202,91 @@ unsigned SmmuInstance::deliver_events(unsigned most) {
   return done;
 }
 
-unsigned SmmuInstance::drain_page_requests(unsigned) { return 0; }
+bool SmmuInstance::init_page_requests() {
+  if (!capabilities_.idr0.get<IDR0::PRI>()) return true;
+  const auto log2 = std::min(kPageRequestLog2, capabilities_.idr1.get<IDR1::PRIQS>());
+  const std::uint32_t size = std::uint32_t{1} << log2;
+  const auto memory = hardware_.allocate(std::max<std::size_t>(size * sizeof(smmu::PriEntry), kPage4K));
+  if (!memory) return false;
+  page_requests_ = static_cast<smmu::PriEntry*>(hardware_.pointer(*memory));
+  page_requests_size_ = size;
+  using smmu::PRIQ_BASE;
+  hardware_.write64(
+      Reg::PRIQ_BASE,
+      PRIQ_BASE{}.set<PRIQ_BASE::WA>(true).set<PRIQ_BASE::ADDR>(memory->value).set<PRIQ_BASE::LOG2SIZE>(log2).words[0]);
+  hardware_.write(Reg::PRIQ_PROD, 0);
+  hardware_.write(Reg::PRIQ_CONS, 0);
+  hardware_.write(Reg::PRIQ_IRQ_CFG2, 0);  // an interrupt whenever the queue is no longer empty; UNKNOWN after reset
+  return true;
+}
+
+unsigned SmmuInstance::drain_page_requests(unsigned most) {
+  if (page_requests_ == nullptr) return 0;
+  const SpinLock::Guard guard{page_requests_lock_};
+  unsigned done = 0;
+  while (done < most) {  // as drain_events()
+    const unsigned n = deliver_page_requests(most - done);
+    if (n == 0) break;
+    done += n;
+  }
+  return done;
+}
+
+unsigned SmmuInstance::deliver_page_requests(unsigned most) {
+  using smmu::PRIQ_CONS;
+  using smmu::PRIQ_PROD;
+  const auto prod = read<PRIQ_PROD>(hardware_, Reg::PRIQ_PROD);
+  auto cons = read<PRIQ_CONS>(hardware_, Reg::PRIQ_CONS);
+  const std::uint32_t modulus = 2 * page_requests_size_ - 1;  // index and wrap flag
+  const std::uint32_t end = prod.get<PRIQ_PROD::WR>() & modulus;
+  unsigned done = 0;
+  std::uint32_t at = cons.get<PRIQ_CONS::RD>() & modulus;
+  for (; at != end && done < most; ++done, at = (at + 1) & modulus) {
+    const smmu::PriEntry* record = &page_requests_[at & (page_requests_size_ - 1)];
+    hardware_.collect(record, sizeof *record);
+    const smmu::PriEntry request = *record;
+    ++page_request_count_;
+    deliver(request);
+  }
+  const bool overflow = prod.get<PRIQ_PROD::OVFLG>() != cons.get<PRIQ_CONS::OVACKFLG>();
+  if (done == 0 && !(overflow && at == end)) return 0;
+  cons.set<PRIQ_CONS::RD>(at);
+  if (overflow && at == end) {
+    // All that came before the overflow is delivered (8.1.1). Nothing is written to the queue until this is
+    // acknowledged, in one store with RD.
+    tell_of_overflow();
+    cons.set<PRIQ_CONS::OVACKFLG>(prod.get<PRIQ_PROD::OVFLG>());
+  }
+  hardware_.write(Reg::PRIQ_CONS, cons.words[0]);
+  return done;
+}
+
+void SmmuInstance::deliver(const smmu::PriEntry& request) {
+  using smmu::PriEntry;
+  const StreamID sid{request.get<PriEntry::StreamID>()};
+  StreamOwner* const owner = owner_of(sid);
+  if (owner != nullptr && owner->on_page_request(*this, request)) return;
+  // Nobody whom it would concern: as an SMMU whose PRI queue is off (8.2).
+  ++page_requests_refused_;
+  if (request.is_stop_marker()) return;
+  const smmu::Command refuse =
+      smmu::pri_resp(sid, std::nullopt, request.get<PriEntry::PRGIndex>(), smmu::PriResponse::failure);
+  issue({&refuse, 1});
+}
+
+void SmmuInstance::tell_of_overflow() {
+  if (std::has_single_bit(++page_request_overflows_))  // the 1st, 2nd, 4th, ...
+    log("%.*s: %llu overflows of the page request queue: devices send more than they were granted credits for",
+        static_cast<int>(name_.size()), name_.data(), static_cast<unsigned long long>(page_request_overflows_));
+  const SpinLock::Guard owners{owners_lock_};
+  for (StreamOwner& owner : owners_) owner.on_page_requests_lost(*this);
+}
+
+StreamOwner* SmmuInstance::owner_of(StreamID sid) {
+  const SpinLock::Guard owners{owners_lock_};
+  const auto found = owners_.find(sid.value);
+  return found == owners_.end() ? nullptr : &*found;
+}
 
 void SmmuInstance::on_global_error() {
   commands_.recover();
@@ -223,8 +307,9 @@ bool SmmuInstance::claim(StreamOwner& owner) {
 }
 
 void SmmuInstance::release(StreamOwner& owner) {
-  // Behind the event queue's lock nobody is delivering to it any more.
+  // Behind the queues' locks nobody is delivering to it any more.
   const SpinLock::Guard events{events_lock_};
+  const SpinLock::Guard requests{page_requests_lock_};
   const SpinLock::Guard guard{owners_lock_};
   owners_.erase(owners_.iterator_to(owner));
 }

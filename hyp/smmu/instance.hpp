@@ -68,6 +68,10 @@ class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener
 
   [[nodiscard]] unsigned event_capacity() const { return events_size_; }
   [[nodiscard]] std::uint64_t events() const { return event_count_; }
+  // 0: no page request queue.
+  [[nodiscard]] unsigned page_request_capacity() const { return page_requests_size_; }
+  [[nodiscard]] std::uint64_t page_requests() const { return page_request_count_; }
+  [[nodiscard]] std::uint64_t page_request_overflows() const { return page_request_overflows_; }
   [[nodiscard]] CommandQueue::Counters command_counters() const { return commands_.counters(); }
   [[nodiscard]] const char* part() const { return part_; }
 
@@ -98,6 +102,11 @@ class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener
   [[nodiscard]] const char* missing_feature() const;
   [[nodiscard]] bool init_event_queue();
   unsigned deliver_events(unsigned most);  // what PROD shows at this moment; with events_lock_ held
+  [[nodiscard]] bool init_page_requests();
+  unsigned deliver_page_requests(unsigned most);  // likewise, with page_requests_lock_ held
+  void deliver(const smmu::PriEntry& request);
+  void tell_of_overflow();
+  [[nodiscard]] StreamOwner* owner_of(StreamID sid);
 
   unsigned index_;
   std::string_view name_;
@@ -115,7 +124,13 @@ class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener
   std::uint64_t event_count_ = 0;
   std::uint64_t unowned_ = 0;
   std::uint64_t global_errors_ = 0;  // interrupts with an error that was not the command queue's; one pCPU takes them
-  SpinLock owners_lock_;             // of owners_, for the short time of a look-up or change, inside events_lock_
+  SpinLock page_requests_lock_;      // of the page request queue; as events_lock_, and inside it
+  smmu::PriEntry* page_requests_ = nullptr;  // nullptr: no such queue
+  std::uint32_t page_requests_size_ = 0;
+  std::uint64_t page_request_count_ = 0;
+  std::uint64_t page_requests_refused_ = 0;
+  std::uint64_t page_request_overflows_ = 0;
+  SpinLock owners_lock_;  // of owners_, for the short time of a look-up or change, inside the queues' locks
   boost::intrusive::set<StreamOwner, boost::intrusive::key_of_value<BySid>> owners_;
 };
 

@@ -11,6 +11,7 @@
 
 #include "guest-abi/smmu/command.hpp"
 #include "guest-abi/smmu/event.hpp"
+#include "guest-abi/smmu/pri.hpp"
 #include "guest-abi/smmu/ste.hpp"
 #include "hyp/smmu/hardware.hpp"
 
@@ -134,6 +135,15 @@ struct FakeHardware final : SmmuHardware {
     reinterpret_cast<Event*>(base.get<EVENTQ_BASE::ADDR>())[prod.get<EVENTQ_PROD::WR>() & (size - 1)] = event;
     prod.set<EVENTQ_PROD::WR>((prod.get<EVENTQ_PROD::WR>() + 1) & (2 * size - 1));
     registers[Reg::EVENTQ_PROD] = prod.words[0];
+  }
+  void request(const smmu::PriEntry& entry) {
+    using namespace smmu;
+    const PRIQ_BASE base{{{registers[Reg::PRIQ_BASE]}}};
+    const std::uint32_t size = 1u << base.get<PRIQ_BASE::LOG2SIZE>();
+    PRIQ_PROD prod{{{static_cast<std::uint32_t>(registers[Reg::PRIQ_PROD])}}};
+    reinterpret_cast<PriEntry*>(base.get<PRIQ_BASE::ADDR>())[prod.get<PRIQ_PROD::WR>() & (size - 1)] = entry;
+    prod.set<PRIQ_PROD::WR>((prod.get<PRIQ_PROD::WR>() + 1) & (2 * size - 1));
+    registers[Reg::PRIQ_PROD] = prod.words[0];
   }
 };
 

@@ -287,6 +287,111 @@ TEST_F(SmmuInstanceTest, AnOverflowIsAcknowledged) {
       (EVENTQ_CONS{{{static_cast<std::uint32_t>(hardware.registers[Reg::EVENTQ_CONS])}}}.get<EVENTQ_CONS::OVACKFLG>()));
 }
 
+// --- Page requests ---------------------------------------------------------------------------------------------------
+
+struct Pager final : StreamOwner {
+  using StreamOwner::StreamOwner;
+  void on_event(SmmuInstance&, const Event&) override {}
+  bool on_page_request(SmmuInstance&, const PriEntry& request) override {
+    seen.push_back(request);
+    return takes;
+  }
+  void on_page_requests_lost(SmmuInstance&) override { ++losses; }
+  std::vector<PriEntry> seen;
+  bool takes = true;
+  unsigned losses = 0;
+};
+
+PriEntry page_request(std::uint32_t sid, std::uint16_t group) {
+  return PriEntry{}.set<PriEntry::StreamID>(sid).set<PriEntry::PRGIndex>(group).set<PriEntry::R>(true);
+}
+
+class PageRequestQueue : public SmmuInstanceTest {
+ protected:
+  PageRequestQueue() {
+    hardware.change<IDR0>(Reg::IDR0, [](auto& r) { r.template set<IDR0::ATS>(true).template set<IDR0::PRI>(true); });
+    hardware.change<IDR1>(Reg::IDR1, [](auto& r) { r.template set<IDR1::PRIQS>(3); });
+    hardware.eager = true;
+    start();
+  }
+  [[nodiscard]] std::vector<PriResp> responses() {
+    smmu->issue_and_sync({});
+    while (hardware.step()) {
+    }
+    std::vector<PriResp> found;
+    for (const Command& c : hardware.executed)
+      if (const auto r = c.as<PriResp>()) found.push_back(*r);
+    return found;
+  }
+};
+
+TEST_F(PageRequestQueue, IsSetUp) {
+  EXPECT_EQ(smmu->page_request_capacity(), 8u);
+  const CR0 cr0{{{static_cast<std::uint32_t>(hardware.registers[Reg::CR0])}}};
+  EXPECT_TRUE(cr0.get<CR0::PRIQEN>() && cr0.get<CR0::ATSCHK>());
+  EXPECT_NE(hardware.registers[Reg::IRQ_CTRL] & IRQ_CTRL::PRIQ_IRQEN::mask, 0u);
+  EXPECT_EQ((PRIQ_BASE{{{hardware.registers[Reg::PRIQ_BASE]}}}.get<PRIQ_BASE::LOG2SIZE>()), 3u);
+}
+
+TEST_F(PageRequestQueue, RequestsGoToTheOwnerOfTheirStream) {
+  Pager a{StreamID{0x900}};
+  ASSERT_TRUE(smmu->claim(a));
+  for (std::uint16_t round = 0; round < 20; ++round) {  // the queue of 8 wraps
+    hardware.request(page_request(0x900, round));
+    EXPECT_EQ(smmu->drain_page_requests(1), 1u);
+    EXPECT_EQ(smmu->drain_page_requests(1), 0u);
+    ASSERT_EQ(a.seen.size(), round + 1u);
+    EXPECT_EQ(a.seen.back(), page_request(0x900, round));
+  }
+  EXPECT_TRUE(responses().empty());
+  smmu->release(a);
+}
+
+TEST_F(PageRequestQueue, WhatNobodyTakesIsRefused) {
+  Pager a{StreamID{0x900}};
+  a.takes = false;
+  ASSERT_TRUE(smmu->claim(a));
+  hardware.request(page_request(0x900, 1));
+  hardware.request(page_request(0x55, 2));
+  PriEntry stop = page_request(0x55, 3);  // gets no response
+  hardware.request(stop.set<PriEntry::R>(false).set<PriEntry::Last>(true).set<PriEntry::SSV>(true));
+  EXPECT_EQ(smmu->drain_page_requests(64), 3u);
+  EXPECT_EQ(responses(), (std::vector<PriResp>{pri_resp(StreamID{0x900}, {}, 1, PriResponse::failure),
+                                               pri_resp(StreamID{0x55}, {}, 2, PriResponse::failure)}));
+  smmu->release(a);
+}
+
+TEST_F(PageRequestQueue, AnOverflowIsToldAndAcknowledgedAtTheEnd) {
+  Pager a{StreamID{0x900}};
+  Pager b{StreamID{0x901}};
+  ASSERT_TRUE(smmu->claim(a));
+  ASSERT_TRUE(smmu->claim(b));
+  for (std::uint16_t i = 0; i < 8; ++i) hardware.request(page_request(0x900, i));
+  hardware.change<PRIQ_PROD>(Reg::PRIQ_PROD, [](auto& r) { r.template set<PRIQ_PROD::OVFLG>(true); });
+  const auto acknowledged = [&] {
+    return PRIQ_CONS{{{static_cast<std::uint32_t>(hardware.registers[Reg::PRIQ_CONS])}}}.get<PRIQ_CONS::OVACKFLG>();
+  };
+  EXPECT_EQ(smmu->drain_page_requests(5), 5u);
+  EXPECT_EQ(a.losses, 0u);
+  EXPECT_FALSE(acknowledged());
+  EXPECT_EQ(smmu->drain_page_requests(5), 3u);
+  EXPECT_EQ(a.losses, 1u);
+  EXPECT_EQ(b.losses, 1u);
+  EXPECT_TRUE(acknowledged());
+  EXPECT_EQ(smmu->drain_page_requests(5), 0u);
+  EXPECT_EQ(a.losses, 1u);
+  EXPECT_EQ(a.seen.size(), 8u);
+  smmu->release(a);
+  smmu->release(b);
+}
+
+TEST_F(SmmuInstanceTest, WithoutPriThereIsNoSuchQueue) {
+  start();
+  EXPECT_EQ(smmu->page_request_capacity(), 0u);
+  EXPECT_EQ(smmu->drain_page_requests(8), 0u);
+  EXPECT_EQ(hardware.registers[Reg::CR0] & CR0::PRIQEN::mask, 0u);
+}
+
 TEST(Errata, ClearsWhatAPartDoesNotDo) {
   stage2::Capabilities c{};
   c.idr0.set<IDR0::SEV>(true);
