@@ -12,7 +12,7 @@ namespace weir::vsmmu {
 enum class Delivery : std::uint8_t {
   written,
   disabled,    // EVENTQEN == 0, or an unacknowledged EVENTQ_ABT_ERR: discarded
-  overflowed,  // full: discarded, OVFLG says so
+  overflowed,  // full: discarded, OVFLG says so unless the record is of a stalled transaction
   aborted      // the queue is not in RAM: EVENTQ_ABT_ERR
 };
 
@@ -22,7 +22,11 @@ struct Delivered {
   bool gerror_interrupt{};  // EVENTQ_ABT_ERR became active: GERROR's is due, if enabled
 };
 
-// Appends `event`. The caller serialises this with stores to `registers` and raises the interrupts afterwards.
+// Records that the queue has room for now; 0 if it is not writable (7.2.1).
+[[nodiscard]] unsigned event_room(const RegisterFile& registers, unsigned max_log2);
+
+// Appends `event`. A record of a stalled transaction that cannot be written is not lost, only late (7.2.1, 7.4): the
+// caller keeps it, and no overflow is flagged. The caller serialises this with stores to `registers` and raises the interrupts afterwards.
 [[nodiscard]] Delivered deliver_event(RegisterFile& registers, GuestMemory& memory, unsigned max_log2,
                                       const smmu::Event& event);
 

@@ -19,18 +19,36 @@ enum class EventOwner : std::uint8_t {
   host     // Weir's or the hardware's own trouble
 };
 
+// One configuration of a stream.
+struct StreamConfig {
+  std::optional<SteFault> fault;  // why the physical STE is invalid
+  smmu::Ste installed;            // the physical STE
+};
+
 // What is known of the stream that an event came from.
 struct StreamFacts {
   VStreamID vsid;
-  std::optional<SteFault> fault;  // why its physical STE is invalid
-  smmu::Ste installed;            // the physical STE
-  bool record_bad_streamid{};     // CR2.RECINVSID
+  std::optional<SteFault> fault;
+  smmu::Ste installed;
+  bool record_bad_streamid{};            // CR2.RECINVSID
+  bool enabled = true;                   // SMMUEN, before or after a change that is under way
+  bool ats{};                            // the device was granted ATS
+  bool stall{};                          // a transaction of the stream may wait for the guest
+  unsigned oas_bits = 52;                // of the vSMMU
+  std::optional<StreamConfig> previous;  // while it is being replaced: the event may be of either
 };
 
 struct Rebuilt {
   EventOwner owner{};
   smmu::Event event;  // for EventOwner::guest
+  // The transaction is stalled under this tag. Unless `event` says so, too (and reaches the guest), it must be
+  // terminated.
+  std::optional<std::uint16_t> stalled;
 };
+
+// `event`, of a type that has them, with Stall and STAG taken back: it is not the guest who answers.
+[[nodiscard]] smmu::Event without_stall(const smmu::Event& event);
+[[nodiscard]] bool is_stalled(const smmu::Event& event);
 
 [[nodiscard]] Rebuilt rebuild_event(const smmu::Event& physical, const StreamFacts& stream);
 

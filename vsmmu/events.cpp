@@ -5,37 +5,72 @@
 
 namespace weir::vsmmu {
 
+Stream* VSmmu::find(const stage2::SmmuPort& smmu, StreamID sid) {
+  Stream* const end = streams_.get() + stream_count_;
+  Stream* const s =
+      std::find_if(streams_.get(), end, [&](const Stream& x) { return x.backing->port == &smmu && x.sid == sid; });
+  return s == end ? nullptr : s;
+}
+
 std::optional<EventReport> VSmmu::handle_event(stage2::SmmuPort& smmu, const smmu::Event& event) {
   const StreamID sid{event.get<smmu::Event::StreamID>()};
   EventReport report;
   IrqUnit::Due due;
+  std::optional<std::uint16_t> terminate;
   {
     const SpinLock::Guard guard{lock_};
-    Stream* const end = streams_.get() + stream_count_;
-    Stream* const s =
-        std::find_if(streams_.get(), end, [&](const Stream& x) { return x.backing->port == &smmu && x.sid == sid; });
-    if (s == end) return std::nullopt;
-    const Rebuilt rebuilt = rebuild_event(event, {.vsid = s->vsid,
-                                                  .fault = s->fault,
-                                                  .installed = s->installed,
-                                                  .record_bad_streamid = registers_.cr2().get<smmu::CR2::RECINVSID>()});
+    Stream* const s = find(smmu, sid);
+    if (s == nullptr) return std::nullopt;
+    const bool enabled = registers_.cr0().get<smmu::CR0::SMMUEN>() || registers_.cr0ack().get<smmu::CR0::SMMUEN>();
+    Rebuilt rebuilt = rebuild_event(event, {.vsid = s->vsid,
+                                            .fault = s->fault,
+                                            .installed = s->installed,
+                                            .record_bad_streamid = registers_.cr2().get<smmu::CR2::RECINVSID>(),
+                                            .enabled = enabled,
+                                            .ats = s->grant.ats != AtsGrant::none,
+                                            // Nothing waits for a guest that has turned its SMMU off (6.3.9.6).
+                                            .stall = s->grant.stall && registers_.cr0().get<smmu::CR0::SMMUEN>(),
+                                            .oas_bits = announced_.oas_bits(),
+                                            .previous = s->previous});
     report.owner = rebuilt.owner;
     report.vsid = s->vsid;
+    if (!s->budget.take()) {
+      report.flooding = true;
+      s->flooded = true;
+      deferred_.store(true);
+    }
+    const bool asks = rebuilt.owner == EventOwner::guest && is_stalled(rebuilt.event);
+    Stall stall{.port = &smmu, .sid = sid, .stag = rebuilt.stalled.value_or(0)};
+    const bool waits = asks && !report.flooding && stalls_.has_room(stall);
+    if (asks && !waits) rebuilt.event = without_stall(rebuilt.event);
+    if (rebuilt.stalled && !waits) terminate = rebuilt.stalled;
     switch (rebuilt.owner) {
       case EventOwner::stage2: ++stage2_faults_; break;
       case EventOwner::host: ++host_events_; break;
-      case EventOwner::quiet:
+      case EventOwner::quiet: break;
       case EventOwner::guest: {
-        if (event.id() == smmu::EventId::C_BAD_STE && s->fault) report.flooding = ++s->bad > kFloodLimit;
-        if (rebuilt.owner == EventOwner::quiet) break;
         const Delivered delivered = deliver_event(registers_, memory_, announced_.evtq_log2(), rebuilt.event);
         report.delivery = delivered.outcome;
-        ++(delivered.outcome == Delivery::written ? events_ : events_lost_);
+        if (delivered.outcome == Delivery::written) {
+          ++events_;
+        } else if (!waits) {
+          ++events_lost_;
+        }
+        if (waits) {
+          stall.recorded = delivered.outcome == Delivery::written;
+          stalls_.add(stall);
+          ++stalls_seen_;
+        }
         if (delivered.interrupt) irqs_.signal(Irq::evtq, due);
         if (delivered.gerror_interrupt) irqs_.signal(Irq::gerror, due);
         break;
       }
     }
+    if (terminate) ++stalls_killed_;
+  }
+  if (terminate) {
+    const smmu::Command c = smmu::resume(sid, *terminate, smmu::ResumeAction::terminate_abort);
+    smmu.issue({&c, 1});
   }
   irqs_.send(due);
   return report;

@@ -5,12 +5,14 @@
 
 namespace weir::vsmmu {
 
-// Stores are executed again until it lets go.
+// Waits for one exit's work at most, then for the hardware; stores are executed again until it lets go.
 class VSmmu::Ownership {
  public:
   explicit Ownership(VSmmu& vsmmu) : vsmmu_{vsmmu} {
+    vsmmu_.waiting_.fetch_add(1);
     while (vsmmu_.try_own(Owner::administration) != Owner::nobody) {
     }
+    vsmmu_.waiting_.fetch_sub(1);
     vsmmu_.finish_all();
   }
   ~Ownership() { vsmmu_.disown(); }

@@ -1,18 +1,14 @@
 // What a guest's devices wait for: stalled transactions and page requests, and the guest's answers to them.
+#include <algorithm>
+
+#include "vsmmu/event_queue.hpp"
 #include "vsmmu/vsmmu.hpp"
 
 namespace weir::vsmmu {
 
 namespace {
 
-// The answer that an SMMU gives by itself (8.1, 8.2). None to a Stop PASID marker.
-void respond(stage2::SmmuPort& smmu, const smmu::PriEntry& request, smmu::PriResponse response) {
-  using smmu::PriEntry;
-  if (request.is_stop_marker()) return;
-  const smmu::Command c = smmu::pri_resp(StreamID{request.get<PriEntry::StreamID>()}, std::nullopt,
-                                         request.get<PriEntry::PRGIndex>(), response);
-  smmu.issue({&c, 1});
-}
+void send(stage2::SmmuPort& smmu, const smmu::Command& c) { smmu.issue({&c, 1}); }
 
 }  // namespace
 
@@ -26,41 +22,137 @@ void VSmmu::resume_stalled(const smmu::Resume& c) {
     const SpinLock::Guard guard{lock_};
     if (!stalls_.take(*s->backing->port, s->sid, c.get<Resume::STAG>())) return;
   }
-  fanout_.push(*s->backing, Resume{c}.set<Resume::StreamID>(s->sid.value));
+  Resume physical = c;
+  physical.set<Resume::StreamID>(s->sid.value);
+  // Ab is IGNORED where the vSMMU can only abort, which the instance may not know.
+  if (announced_.idr0.get<smmu::IDR0::TERM_MODEL>()) physical.set<Resume::Ab>(true);
+  fanout_.push(*s->backing, physical);
 }
 
 void VSmmu::terminate_stalled(const smmu::StallTerm& c) {
-  const Stream* const s = find(VStreamID{c.get<smmu::StallTerm::StreamID>()});
-  if (s == nullptr) return;
+  if (const Stream* const s = find(VStreamID{c.get<smmu::StallTerm::StreamID>()})) terminate_stalls(s);
+}
+
+// Each by itself: CMD_STALL_TERM is UNPREDICTABLE unless the STE terminates all that is new (4.7.2), and a transaction
+// that it missed would be stalled for ever. Where the STE does, the command also catches what has no record yet.
+void VSmmu::terminate_stalls(const Stream* s) {
   for (;;) {
     std::optional<Stall> stall;
     {
       const SpinLock::Guard guard{lock_};
-      stall = stalls_.take_if([&](const Stall& x) { return x.port == s->backing->port && x.sid == s->sid; });
+      stall = stalls_.take_if(
+          [&](const Stall& x) { return s == nullptr || (x.port == s->backing->port && x.sid == s->sid); });
     }
     if (!stall) break;
-    fanout_.push(*s->backing, smmu::resume(s->sid, stall->stag, smmu::ResumeAction::terminate_abort));
+    fanout_.push(*fanout_.find(*stall->port),
+                 smmu::resume(stall->sid, stall->stag, smmu::ResumeAction::terminate_abort));
+  }
+  if (s == nullptr || !s->grant.stall) return;
+  const bool aborts = !s->installed.get<smmu::Ste::V>() || smmu::is_abort(s->installed.get<smmu::Ste::Config>());
+  if (aborts) fanout_.push(*s->backing, smmu::stall_term(s->sid));
+}
+
+void VSmmu::retry_stalls() {
+  unsigned room = 0;
+  {
+    const SpinLock::Guard guard{lock_};
+    if (stalls_.unrecorded() == 0) return;
+    room = event_room(registers_, announced_.evtq_log2());
+  }
+  for (; room != 0; --room) {
+    std::optional<Stall> stall;
+    {
+      const SpinLock::Guard guard{lock_};
+      stall = stalls_.take_if([](const Stall& x) { return !x.recorded; });
+    }
+    if (!stall) return;
+    send(*stall->port, smmu::resume(stall->sid, stall->stag, smmu::ResumeAction::retry));
   }
 }
 
-void VSmmu::tick() {}
+void VSmmu::tick() {
+  {
+    const SpinLock::Guard guard{lock_};
+    stalls_.age();
+    for (std::size_t i = 0; i < stream_count_; ++i) streams_[i].budget.refill();
+  }
+  for (;;) {
+    std::optional<Stall> late;
+    {
+      const SpinLock::Guard guard{lock_};
+      late = stalls_.take_if([](const Stall& x) { return x.age >= kStallTicks; });
+      if (late) ++stalls_killed_;
+    }
+    if (!late) break;
+    send(*late->port, smmu::resume(late->sid, late->stag, smmu::ResumeAction::terminate_abort));
+  }
+  retry_stalls();
+  if (deferred_.load() && try_own(Owner::administration) == Owner::nobody) disown();
+}
 
 // --- Page requests ---------------------------------------------------------------------------------------------------
 
 bool VSmmu::handle_page_request(stage2::SmmuPort& smmu, const smmu::PriEntry& request) {
-  respond(smmu, request, smmu::PriResponse::failure);
+  using smmu::PriEntry;
+  const StreamID sid{request.get<PriEntry::StreamID>()};
+  PriDelivered delivered{};
+  IrqUnit::Due due;
+  {
+    const SpinLock::Guard guard{lock_};
+    const Stream* const s = find(smmu, sid);
+    if (s == nullptr || !s->grant.pri || s->fenced) return false;
+    const PasidRules rules{.substreams = announced_.idr1.get<smmu::IDR1::SSIDSIZE>() != 0,
+                           .always = announced_.idr3.get<smmu::IDR3::PPS>(),
+                           .ste_valid = !s->fault,
+                           .ste_ppar = s->vste.get<smmu::Ste::PPAR>()};
+    const PriQueue queue = pri_queue();
+    delivered = deliver_page_request(queue, memory_, rules, rebuild_page_request(request, s->vsid));
+    if (delivered.prod != queue.prod) registers_.publish_priq_prod(delivered.prod);
+    if (delivered.abort) irqs_.activate<smmu::GERROR::PRIQ_ABT_ERR>(due);
+    if (delivered.interrupt) irqs_.signal(Irq::priq, due);
+    ++(delivered.written ? page_requests_ : page_requests_refused_);
+  }
+  if (delivered.answer)
+    send(smmu,
+         smmu::pri_resp(sid, delivered.answer->ssid, request.get<PriEntry::PRGIndex>(), delivered.answer->response));
+  irqs_.send(due);
   return true;
 }
 
-void VSmmu::page_requests_lost(stage2::SmmuPort&) {}
+void VSmmu::page_requests_lost(stage2::SmmuPort& smmu) {
+  IrqUnit::Due due;
+  {
+    const SpinLock::Guard guard{lock_};
+    const bool concerned = std::any_of(streams_.get(), streams_.get() + stream_count_,
+                                       [&](const Stream& s) { return s.backing->port == &smmu && s.grant.pri; });
+    const PriQueue queue = pri_queue();
+    using smmu::PRIQ_PROD;
+    smmu::PRIQ_PROD prod = queue.prod;
+    if (!concerned || !queue.enabled || queue.error) return;
+    if (prod.get<PRIQ_PROD::OVFLG>() != queue.cons.get<smmu::PRIQ_CONS::OVACKFLG>()) return;
+    registers_.publish_priq_prod(prod.set<PRIQ_PROD::OVFLG>(!prod.get<PRIQ_PROD::OVFLG>()));
+    // Unlike an overflow of its own, this one may find the queue empty: nothing else would make the guest look.
+    irqs_.signal(Irq::priq, due);
+  }
+  irqs_.send(due);
+}
 
 void VSmmu::answer_page_request(const smmu::PriResp& c) {
   using smmu::PriResp;
   const Stream* const s = find(VStreamID{c.get<PriResp::StreamID>()});
-  if (s == nullptr || !s->grant.pri) return;
-  fanout_.push(*s->backing, PriResp{c}.set<PriResp::StreamID>(s->sid.value));
+  if (s == nullptr || !s->grant.pri || s->fenced) return;
+  PriResp physical = c;
+  fanout_.push(*s->backing, physical.set<PriResp::StreamID>(s->sid.value));
 }
 
-void VSmmu::atc_timed_out(VStreamID vsid) { note_atc_timeout(vsid); }
+PriQueue VSmmu::pri_queue() const {
+  return {.enabled = registers_.priq_enabled(),
+          .error = registers_.errors().get<smmu::GERROR::PRIQ_ABT_ERR>(),
+          .base = registers_.priq_base(),
+          .prod = registers_.priq_prod(),
+          .cons = registers_.priq_cons(),
+          .irq_per_group = registers_.priq_irq_cfg2().get<smmu::PRIQ_IRQ_CFG2::LO>(),
+          .max_log2 = announced_.priq_log2()};
+}
 
 }  // namespace weir::vsmmu

@@ -4,16 +4,22 @@
 
 namespace weir::vsmmu {
 
-bool StallTable::add(const Stall& stall) {
+bool StallTable::has_room(const Stall& stall) const {
+  unsigned others = 0;
+  for (std::size_t i = 0; i < count_; ++i) {
+    const Stall& s = stalls_[i];
+    if (s.port != stall.port) continue;
+    if (s.sid == stall.sid && s.stag == stall.stag) return true;  // takes its place
+    ++others;
+  }
+  const auto most = static_cast<unsigned>(stall.port->capabilities().idr5.get<smmu::IDR5::STALL_MAX>());
+  return count_ < kCapacity && others < stall_share(most);
+}
+
+void StallTable::add(const Stall& stall) {
   // A tag that comes again was answered in between, whatever this table believes.
   (void)take_if([&](const Stall& s) { return s.port == stall.port && s.sid == stall.sid && s.stag == stall.stag; });
-  const auto first = stalls_.begin();
-  const auto last = first + static_cast<std::ptrdiff_t>(count_);
-  const auto same = std::count_if(first, last, [&](const Stall& s) { return s.port == stall.port; });
-  const auto most = static_cast<unsigned>(stall.port->capabilities().idr5.get<smmu::IDR5::STALL_MAX>());
-  if (count_ == kCapacity || same >= static_cast<std::ptrdiff_t>(stall_share(most))) return false;
-  stalls_[count_++] = stall;
-  return true;
+  if (count_ < kCapacity) stalls_[count_++] = stall;
 }
 
 std::optional<Stall> StallTable::take(const stage2::SmmuPort& port, StreamID sid, std::uint16_t stag) {

@@ -35,7 +35,9 @@ class StallTable {
   static constexpr std::size_t kCapacity = 256;  // over all instances
 
   // False: the instance's share (or the table) is used up.
-  [[nodiscard]] bool add(const Stall& stall);
+  [[nodiscard]] bool has_room(const Stall& stall) const;
+  // There is room for it.
+  void add(const Stall& stall);
   // Takes out the stall that (port, sid, stag) identify, if the guest has seen it.
   [[nodiscard]] std::optional<Stall> take(const stage2::SmmuPort& port, StreamID sid, std::uint16_t stag);
   // Takes out any stall for which `pred` holds.

@@ -1,4 +1,9 @@
 // The physical STE of a stream, from what the guest wants and what Weir decides (design: "STE merge"). Pure functions.
+//
+// Of the guest: V, Config (abort, bypass, stage 1), S1Fmt, S1ContextPtr, S1CDMax, S1DSS, S1CIR, S1COR, S1CSH, S1STALLD,
+// EATS and PPAR, each as far as the vSMMU offers what it is about. All else is Weir's. In particular MTCFG, MemAttr,
+// ALLOCCFG, SHCFG, PRIVCFG and INSTCFG always say "use incoming": no vSMMU announces IDR1.ATTR_TYPES_OVR or
+// ATTR_PERMS_OVR, so they are RES0 for a guest and mean just that (5.2), whatever the instance could do.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +26,9 @@ enum class AtsGrant : std::uint8_t {
 struct StreamGrant {
   AtsGrant ats = AtsGrant::none;
   bool pri = false;  // its page requests reach the guest; without ATS it means nothing
+  // Its transactions may wait for the guest (CD.S). Not for PCIe, which must not stall (3.12.1, 16.4): then S1STALLD is
+  // forced, and a CD with S == 1 is C_BAD_CD.
+  bool stall = true;
 };
 
 // What a guest's STE may ask for.
@@ -28,13 +36,22 @@ struct MergeLimits {
   unsigned oas_bits{};   // of the vSMMU
   unsigned ssid_bits{};  // 0: no substreams
   bool two_level_cd{};   // IDR0.CD2L of the vSMMU
-  bool stall{};          // the vSMMU offers the stall model
-  bool can_stall{};      // the instance could stall, whatever the vSMMU offers
+  bool offers_ats{};     // IDR0.ATS of the vSMMU
+  bool offers_stall{};   // the vSMMU offers the stall model,
+  bool stall{};          // and this stream may use it
+  bool can_stall{};      // the instance could stall, whatever the vSMMU offers,
+  bool must_stall{};     // or cannot but stall: then S2S == 0 is ILLEGAL, and with S2S == 1 ATS is (5.2.2)
   AtsGrant ats = AtsGrant::none;
+  bool pri{};
 
-  // For a stream of an instance behind a vSMMU; no ATS.
-  [[nodiscard]] static MergeLimits of(const Announced& announced, const stage2::Capabilities& instance);
+  // For a stream of an instance behind a vSMMU.
+  [[nodiscard]] static MergeLimits of(const Announced& announced, const stage2::Capabilities& instance,
+                                      const StreamGrant& grant = {});
 };
+
+// What is left of `grant` for a stream of `instance`: no more than the vSMMU announces and the instance can do.
+[[nodiscard]] StreamGrant effective(const StreamGrant& grant, const Announced& announced,
+                                    const stage2::Capabilities& instance);
 
 // Decides for all streams while SMMUEN is 0.
 struct GlobalState {

@@ -27,12 +27,10 @@ std::expected<void, stage2::Error> VSmmu::attach(VStreamID vsid, stage2::SmmuPor
   Stream s;
   s.vsid = vsid;
   s.sid = sid;
-  s.grant = grant;
+  s.grant = effective(grant, announced_, smmu.capabilities());
   s.backing = backing;
   const Target target = target_of(s);
-  if (const auto installed = install(s, target.ste); !installed) return installed;
-  s.vste = target.vste;
-  s.fault = target.fault;
+  if (const auto installed = replace(s, target); !installed) return installed;
 
   const std::size_t at = lower_bound(vsid.value);
   std::copy_n(streams_.get(), at, grown.get());
@@ -70,6 +68,10 @@ Stream* VSmmu::find(VStreamID vsid) {
 // The STE that the guest's tables and registers now ask for.
 VSmmu::Target VSmmu::target_of(const Stream& s) {
   Target t;
+  if (s.fenced) {
+    t.ste = abort_ste();
+    return t;
+  }
   const GlobalState state{.enabled = registers_.cr0().get<smmu::CR0::SMMUEN>(),
                           .gbpa_abort = registers_.gbpa().get<smmu::GBPA::ABORT>()};
   if (state.enabled) {
@@ -82,28 +84,58 @@ VSmmu::Target VSmmu::target_of(const Stream& s) {
     }
     t.vste = *vste;
   }
-  const Merged merged =
-      merge_ste(t.vste, state, MergeLimits::of(announced_, s.backing->port->capabilities()), s.backing->stage2);
+  const Merged merged = merge_ste(t.vste, state, MergeLimits::of(announced_, s.backing->port->capabilities(), s.grant),
+                                  s.backing->stage2);
   t.ste = merged.ste;
   if (merged.event) t.fault = SteFault{*merged.event, {}};
   return t;
 }
 
-std::expected<void, stage2::Error> VSmmu::install(Stream& s, const smmu::Ste& ste) {
+// Delivers what the instance's queue holds of a configuration before it is forgotten. Not without end: whoever floods
+// the queue meanwhile gets records of a time that has passed.
+void VSmmu::drain_before_change(const Backing& b) {
+  constexpr std::uint64_t kMost = 12;  // log2
+  const std::uint64_t log2 = b.port->capabilities().idr1.get<smmu::IDR1::EVENTQS>();
+  (void)drain_.drain_events(*b.port, 1U << std::min(log2, kMost));
+}
+
+void VSmmu::count_use(Backing& b, const smmu::Ste& before, const smmu::Ste& after) {
+  if (reports_to_guest(before)) --b.reporting;
+  if (reports_to_guest(after)) ++b.reporting;
+}
+
+std::expected<void, stage2::Error> VSmmu::replace(Stream& s, const Target& target, bool answers) {
   Backing& b = *s.backing;
+  const StreamConfig before{s.fault, s.installed};
   const bool had_stage1 = uses_stage1(s.installed);
-  const bool has_stage1 = uses_stage1(ste);
+  const bool has_stage1 = uses_stage1(target.ste);
+  // From the first store on, and until the events of the old STE have been fetched, an event may be about either.
+  const auto switch_to = [&](const StreamConfig& config, const std::optional<StreamConfig>& previous) {
+    const SpinLock::Guard guard{lock_};
+    s.installed = config.installed;
+    s.fault = config.fault;
+    s.previous = previous;
+  };
+  switch_to({target.fault, target.ste}, before);
   if (has_stage1) Fanout::add_stage1(b);  // before the hardware can fill its TLB
-  if (const auto ok = domain_.install(*b.tag, s.sid, s.use, ste); !ok) {
+  if (const auto ok = domain_.install(*b.tag, s.sid, s.use, target.ste, answers); !ok) {
     if (has_stage1) Fanout::remove_stage1(b);
+    switch_to(before, std::nullopt);
     return ok;
   }
   if (had_stage1) Fanout::remove_stage1(b);
-  if (s.use && reports_to_guest(s.installed)) --b.reporting;
-  if (reports_to_guest(ste)) ++b.reporting;
+  if (s.use) {
+    count_use(b, before.installed, target.ste);
+    // Its SYNCs have made the events of the old STE visible (4.7.3).
+    drain_before_change(b);
+  } else if (reports_to_guest(target.ste)) {
+    ++b.reporting;
+  }
   ++counters_.installs;
-  s.use = stage2::StreamUse::of(ste);
-  s.installed = ste;
+  const SpinLock::Guard guard{lock_};
+  s.use = stage2::StreamUse::of(target.ste);
+  s.vste = target.vste;
+  s.previous.reset();
   return {};
 }
 
@@ -112,16 +144,21 @@ std::expected<void, stage2::Error> VSmmu::install(Stream& s, const smmu::Ste& st
 bool VSmmu::take_out(Stream& s) {
   if (!s.use) return true;
   Backing& b = *s.backing;
-  if (!domain_.uninstall(*b.tag, s.sid, *s.use, abort_ste())) {
+  if (!domain_.uninstall(*b.tag, s.sid, *s.use, abort_ste(), !s.fenced)) {
     ++counters_.install_failures;
     return false;
   }
   if (uses_stage1(s.installed)) Fanout::remove_stage1(b);
   if (reports_to_guest(s.installed)) --b.reporting;
-  const SpinLock::Guard guard{lock_};
-  s.use.reset();
-  s.installed = abort_ste();
-  s.fault.reset();
+  drain_before_change(b);
+  {
+    const SpinLock::Guard guard{lock_};
+    s.use.reset();
+    s.installed = abort_ste();
+    s.fault.reset();
+  }
+  terminate_stalls(&s);
+  fanout_.flush();
   return true;
 }
 
@@ -132,42 +169,69 @@ bool VSmmu::update(Stream& s, bool invalidate) {
   const bool same = s.use && target.ste == s.installed;
   if (same) {
     if (invalidate) fanout_.push(*s.backing, smmu::cfgi_ste(s.sid, true));
-  } else {
-    Stream next = s;
-    if (!install(next, target.ste)) {
-      // Out of memory. The old STE may give access that the guest has just taken away: abort, for which nothing is
-      // needed.
-      ++counters_.install_failures;
-      (void)take_out(s);
-      return true;
-    }
-    const SpinLock::Guard guard{lock_};
-    s.installed = next.installed;
-    s.use = next.use;
+    // Invalid as before, but for another reason: what has happened until now was the old one.
+    if (target.fault != s.fault) drain_before_change(*s.backing);
+  } else if (!replace(s, target)) {
+    // Out of memory. The old STE may give access that the guest has just taken away: abort, for which nothing is
+    // needed.
+    ++counters_.install_failures;
+    (void)take_out(s);
+    return true;
   }
   const SpinLock::Guard guard{lock_};
   s.vste = target.vste;
   s.fault = target.fault;
-  s.bad = 0;
+  s.flooded = false;
+  s.budget.repaired();
   return !same;
 }
 
 bool VSmmu::silence(VStreamID vsid) {
+  {
+    const SpinLock::Guard guard{lock_};
+    Stream* const s = find(vsid);
+    if (s == nullptr) return true;
+    s->flooded = true;
+    deferred_.store(true);
+  }
   if (try_own(Owner::administration) != Owner::nobody) return false;
-  if (pending_ == Pending::none) {
-    if (Stream* const s = find(vsid); s != nullptr && s->use) {
-      Stream next = *s;
-      if (install(next, abort_ste())) {
-        const SpinLock::Guard guard{lock_};
-        s->installed = next.installed;
-        s->use = next.use;
-        s->fault.reset();
-      }
+  disown();
+  return true;
+}
+
+void VSmmu::atc_timed_out(VStreamID vsid) {
+  note_atc_timeout(vsid);  // for the guest's SYNC
+  const SpinLock::Guard guard{lock_};
+  Stream* const s = find(vsid);
+  if (s == nullptr || s->fenced) return;
+  s->timed_out = true;
+  deferred_.store(true);
+}
+
+void VSmmu::act_on_deferred() {
+  deferred_.store(false);  // whatever comes from now on is for the next time
+  for (std::size_t i = 0; i < stream_count_; ++i) {
+    Stream& s = streams_[i];
+    bool fence = false;
+    bool silent = false;
+    {
+      const SpinLock::Guard guard{lock_};
+      fence = s.timed_out && s.use;
+      silent = s.flooded && s.use;
+      s.timed_out = s.flooded = false;
+      s.fenced = s.fenced || fence;
+    }
+    if (!fence && !silent) continue;
+    Target target;
+    target.vste = s.vste;
+    target.ste = abort_ste();
+    if (target.ste == s.installed) continue;
+    if (silent) ++counters_.silenced;
+    if (!replace(s, target, !s.fenced)) {  // not expected: it needs no memory
+      ++counters_.install_failures;
+      (void)take_out(s);
     }
   }
-  const bool done = pending_ == Pending::none;
-  disown();
-  return done;
 }
 
 }  // namespace weir::vsmmu

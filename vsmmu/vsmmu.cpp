@@ -83,6 +83,8 @@ void VSmmu::reset() {
   gbpa_applied_ = false;
   start_restream(Pending::cr0, 0, stream_count_);
   finish_all();
+  terminate_stalls(nullptr);
+  fanout_.flush();
 }
 
 void VSmmu::shutdown() {
@@ -112,6 +114,10 @@ Counters VSmmu::counters() const {
   c.events_lost = events_lost_;
   c.stage2_faults = stage2_faults_;
   c.host_events = host_events_;
+  c.stalls = stalls_seen_;
+  c.stalls_killed = stalls_killed_;
+  c.page_requests = page_requests_;
+  c.page_requests_refused = page_requests_refused_;
   return c;
 }
 
@@ -128,13 +134,17 @@ Progress VSmmu::write(std::uint32_t offset, unsigned size, std::uint64_t value) 
   // Consumers never wait for commands.
   if (size == 4 && (offset == static_cast<std::uint32_t>(Reg::EVENTQ_CONS) ||
                     offset == static_cast<std::uint32_t>(Reg::PRIQ_CONS))) {
-    const SpinLock::Guard guard{lock_};
-    (void)registers_.write(offset, size, value);
+    {
+      const SpinLock::Guard guard{lock_};
+      (void)registers_.write(offset, size, value);
+    }
+    retry_stalls();
     return Progress::done;
   }
   if (try_own(Owner::store) != Owner::nobody) return Progress::again;
   const Progress progress = store(offset, size, value);
   disown();
+  retry_stalls();  // the event queue may have become writable
   return progress == Progress::done && queue_.posted() ? serve_queue() : progress;
 }
 
@@ -195,6 +205,10 @@ Progress VSmmu::store(std::uint32_t offset, unsigned size, std::uint64_t value) 
 }
 
 void VSmmu::acknowledge_cr0() {
+  if (registers_.cr0ack().get<smmu::CR0::SMMUEN>() && !registers_.cr0().get<smmu::CR0::SMMUEN>()) {
+    terminate_stalls(nullptr);  // 6.3.9.6
+    fanout_.flush();
+  }
   const bool enabled = registers_.cr0().get<smmu::CR0::CMDQEN>();
   if (enabled && !registers_.cr0ack().get<smmu::CR0::CMDQEN>()) {
     const smmu::CMDQ_BASE base = registers_.cmdq_base();

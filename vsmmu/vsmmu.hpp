@@ -33,6 +33,7 @@
 #include "vsmmu/flood.hpp"
 #include "vsmmu/irq.hpp"
 #include "vsmmu/ports.hpp"
+#include "vsmmu/pri_queue.hpp"
 #include "vsmmu/register_file.hpp"
 #include "vsmmu/stalls.hpp"
 #include "vsmmu/ste_merge.hpp"
@@ -79,8 +80,12 @@ struct Stream {
   smmu::Ste installed;                   // the physical STE
   std::optional<SteFault> fault;         // why `installed` is invalid
   std::optional<stage2::StreamUse> use;  // of the domain; none: the stream has been taken out of it
-  unsigned bad = 0;                      // events of `fault` since it arose
   bool atc_issued = false;               // an ATC_INV that no SYNC of the guest has completed; the owner's alone
+  std::optional<StreamConfig> previous;  // while the STE is being replaced: events may still be about this one
+  EventBudget budget;
+  bool flooded = false;  // the budget is used up: to abort silently until the guest next invalidates its configuration
+  bool timed_out = false;  // see atc_timed_out(): to be fenced,
+  bool fenced = false;     // which it is
 };
 
 // What handle_event() found out about an event of one of this vSMMU's streams.
@@ -88,7 +93,7 @@ struct EventReport {
   EventOwner owner{};
   VStreamID vsid;
   std::optional<Delivery> delivery;  // if owner is guest
-  bool flooding = false;  // the stream reports one configuration error for ever: silence() it when convenient
+  bool flooding = false;             // the stream is over its budget of events; the vSMMU silences it by itself
 };
 
 struct Counters {
@@ -104,13 +109,15 @@ struct Counters {
   std::uint64_t events_lost = 0;    // queue disabled, full or not in RAM
   std::uint64_t stage2_faults = 0;  // see EventOwner
   std::uint64_t host_events = 0;
+  std::uint64_t silenced = 0;               // streams that flooded
+  std::uint64_t stalls = 0;                 // stalled transactions that the guest was asked about
+  std::uint64_t stalls_killed = 0;          // and those that Weir terminated: too many, too late or nobody's
+  std::uint64_t page_requests = 0;          // written to the guest's queue
+  std::uint64_t page_requests_refused = 0;  // answered by Weir
 };
 
 class VSmmu {
  public:
-  // C_BAD_STE and the like that a stream may report before it counts as flooding.
-  static constexpr unsigned kFloodLimit = 256;
-
   // A vSMMU in its reset state, with a VMID on each instance and no streams. Errors, with nothing half attached:
   // incompatible, no_free_vmid, out_of_memory.
   [[nodiscard]] static std::expected<std::unique_ptr<VSmmu>, CreateFailure> create(
@@ -125,7 +132,8 @@ class VSmmu {
   // out_of_memory.
   [[nodiscard]] std::expected<void, stage2::Error> attach(VStreamID vsid, stage2::SmmuPort& smmu, StreamID sid,
                                                           const StreamGrant& grant = {});
-  // The stream aborts from now on. Errors, with the stream still attached: no_such_stream, out_of_memory.
+  // The stream aborts from now on; what of it was stalled is terminated. Errors, with the stream still attached:
+  // no_such_stream, out_of_memory.
   [[nodiscard]] std::expected<void, stage2::Error> detach(VStreamID vsid);
 
   // A guest's store of `size` bytes at `offset` from the register base, aligned.
@@ -136,8 +144,8 @@ class VSmmu {
   // An event that the physical instance `smmu` has recorded. No value: not of a stream of this vSMMU.
   [[nodiscard]] std::optional<EventReport> handle_event(stage2::SmmuPort& smmu, const smmu::Event& event);
   // Installs a silent abort until the guest next invalidates the stream's configuration. False: not now (the command
-  // side is owned), try again later.
-  [[nodiscard]] bool silence(VStreamID vsid);
+  // side is owned); whoever owns it will, or tick().
+  bool silence(VStreamID vsid);
 
   // A page request that the physical instance `smmu` has recorded. False: not of a stream of this vSMMU, and nobody has
   // answered it.
@@ -181,11 +189,16 @@ class VSmmu {
   enum class Owner : std::uint8_t { nobody, store, administration };
   // Owns the command side if nobody does. Returns who did.
   [[nodiscard]] Owner try_own(Owner who) {
+    // An administrative call that waits comes first: stores are executed again without end where a guest wants it.
+    if (who == Owner::store && waiting_.load() != 0) return Owner::administration;
     Owner was = Owner::nobody;
     owner_.compare_exchange_strong(was, who);
     return was;
   }
-  void disown() { owner_.store(Owner::nobody); }
+  void disown() {
+    if (deferred_.load()) act_on_deferred();
+    owner_.store(Owner::nobody);
+  }
 
   [[nodiscard]] Progress serve_queue();
   [[nodiscard]] Progress store(std::uint32_t offset, unsigned size, std::uint64_t value);
@@ -227,10 +240,21 @@ class VSmmu {
     std::optional<SteFault> fault;
   };
   [[nodiscard]] Target target_of(const Stream& s);
-  // Installs `ste`; on failure the old one stays.
-  [[nodiscard]] std::expected<void, stage2::Error> install(Stream& s, const smmu::Ste& ste);
+  // Installs `target.ste`; on failure all stays as it was. `answers`: the device answers invalidations.
+  [[nodiscard]] std::expected<void, stage2::Error> replace(Stream& s, const Target& target, bool answers = true);
   bool take_out(Stream& s);
   bool update(Stream& s, bool invalidate);
+  void drain_before_change(const Backing& b);
+  void count_use(Backing& b, const smmu::Ste& before, const smmu::Ste& after);
+  // For the owner: silences streams that flood, fences those whose device does not answer.
+  void act_on_deferred();
+
+  [[nodiscard]] Stream* find(const stage2::SmmuPort& smmu, StreamID sid);  // with lock_ held
+  // Terminates what is stalled: of `s`, or of all streams.
+  void terminate_stalls(const Stream* s);
+  // Lets transactions whose event could not be written fault again, as many as there is room for.
+  void retry_stalls();
+  [[nodiscard]] PriQueue pri_queue() const;  // with lock_ held
 
   Announced announced_;
   GuestMemory& memory_;
@@ -240,6 +264,8 @@ class VSmmu {
 
   std::atomic<Owner> owner_{Owner::nobody};
   std::atomic<std::uint64_t> exits_{0};
+  std::atomic<unsigned> waiting_{0};   // administrative calls that want to own the command side
+  std::atomic<bool> deferred_{false};  // some stream is flooded or timed_out
 
   // Stored to by the owner, under lock_; the owner reads them as it likes, others under lock_.
   mutable SpinLock lock_;
@@ -247,11 +273,15 @@ class VSmmu {
   IrqUnit irqs_;
   std::unique_ptr<Stream[]> streams_;  // sorted by vsid
   std::size_t stream_count_ = 0;
-  std::uint64_t events_ = 0;  // these four: under lock_
+  StallTable stalls_;  // this and what follows: under lock_, whoever wants it
+  std::uint64_t events_ = 0;
   std::uint64_t events_lost_ = 0;
   std::uint64_t stage2_faults_ = 0;
   std::uint64_t host_events_ = 0;
-  StallTable stalls_;  // under lock_
+  std::uint64_t stalls_seen_ = 0;
+  std::uint64_t stalls_killed_ = 0;
+  std::uint64_t page_requests_ = 0;
+  std::uint64_t page_requests_refused_ = 0;
 
   // Streams whose ATC timed out, noted by note_atc_timeout() for the owner: vSID + 1, or 0.
   std::array<std::atomic<std::uint64_t>, 8> atc_timeouts_{};

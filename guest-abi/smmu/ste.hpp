@@ -54,7 +54,7 @@ struct Ste : Record<Ste, 512> {
   using DRE = OwnBit<"DRE", 76>;
   using CONT = OwnField<"CONT", 80, 77>;
   using DCP = OwnBit<"DCP", 81>;
-  using PPAR = OwnBit<"PPAR", 82>;
+  using PPAR = BitField<"PPAR", 82>;  // for a device that may send page requests
   using MEV = OwnBit<"MEV", 83>;
   using SW_RESERVED = OwnField<"SW_RESERVED", 87, 84>;
   using S1PIE = OwnBit<"S1PIE", 88>;

@@ -1,5 +1,10 @@
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <random>
+#include <thread>
+#include <utility>
+
 #include "tests/unit/vsmmu/fixture.hpp"
 #include "vsmmu/event_rebuild.hpp"
 
@@ -176,7 +181,7 @@ TEST(EventRebuild, CdFetchGetsTheGuestsPointer) {
   physical.set<FCdFetch::FetchAddr>(0x8765'4000);  // a PA
   auto facts = stage1_stream();
   EXPECT_EQ(rebuild_event(physical, facts).event.as<FCdFetch>()->get<FCdFetch::FetchAddr>(), 0x4030'0040u);
-  facts.installed.set<Ste::S1CDMax>(4);  // which of 16 is not known
+  facts.installed.set<Ste::S1CDMax>(4).set<Ste::S1Fmt>(S1Fmt::two_level_64k);  // the pointer or the CD
   EXPECT_EQ(rebuild_event(physical, facts).event.as<FCdFetch>()->get<FCdFetch::FetchAddr>(), 0u);
 }
 
@@ -335,25 +340,212 @@ TEST_F(EventQueue, HugeSizesAreCapped) {
   guest.write64(Reg::EVENTQ_BASE, FakeMemory::kBase.value | 31);
   guest.write(Reg::EVENTQ_PROD, 0x7ffff);
   guest.write(Reg::EVENTQ_CONS, 0x7ffff);
-  guest.write(Reg::CR0, CR0::EVENTQEN::mask);
+  guest.write(Reg::CR0, CR0::EVENTQEN::mask | CR0::SMMUEN::mask);
   const auto report = fault();
   EXPECT_EQ(report->delivery, vsmmu::Delivery::written);  // 2^12 entries: within RAM
 }
 
+// --- Floods ----------------------------------------------------------------------------------------------------------
+
+// Of whatever kind the events are; the stream is silenced without anybody's help.
 TEST_F(EventQueue, AStreamThatFloodsIsSilenced) {
+  const auto installed = [&] { return machine.smmus[0]->stes[StreamID{0x1108}]; };
+  for (unsigned i = 0; i < vsmmu::EventBudget::kBurst; ++i) EXPECT_FALSE(fault()->flooding);
+  EXPECT_EQ(installed().get<Ste::Config>(), SteConfig::s1_s2);
+  EXPECT_TRUE(fault()->flooding);
+  virt.vsmmu->tick();
+  EXPECT_EQ(installed(), vsmmu::abort_ste());
+  EXPECT_EQ(virt.vsmmu->counters().silenced, 1u);
+  // Until the guest next invalidates it; then a few events more are heard.
+  guest.submit({cfgi_ste(kVsid.value), sync_none()});
+  EXPECT_EQ(installed().get<Ste::Config>(), SteConfig::s1_s2);
+  for (unsigned i = 0; i < vsmmu::EventBudget::kFloodFloor; ++i) EXPECT_FALSE(fault()->flooding) << i;
+}
+
+TEST_F(EventQueue, TheOwnerOfTheCommandSideSilences) {
+  bool once = true;
+  machine.smmus[0]->on_command = [&](const Command&) {  // while a store is being served
+    if (!std::exchange(once, false)) return;
+    EXPECT_FALSE(virt.vsmmu->silence(kVsid));
+    EXPECT_EQ(machine.smmus[0]->stes[StreamID{0x1108}].get<Ste::Config>(), SteConfig::s1_s2);
+  };
+  guest.submit({smmu::cfgi_cd_all(StreamID{kVsid.value}), sync_none()});
+  EXPECT_FALSE(once);
+  EXPECT_EQ(machine.smmus[0]->stes[StreamID{0x1108}], vsmmu::abort_ste());
+}
+
+TEST_F(EventQueue, ASlowTrickleIsNoFlood) {
+  for (unsigned second = 0; second < 60; ++second) {
+    for (unsigned i = 0; i < 10 * vsmmu::EventBudget::kRefill; ++i) ASSERT_FALSE(fault()->flooding) << second;
+    for (unsigned i = 0; i < 10; ++i) virt.vsmmu->tick();
+  }
+}
+
+// --- Events of a configuration that has gone -------------------------------------------------------------------------
+
+// What the physical queue still holds when the STE changes is about the old one.
+TEST_F(EventQueue, ALateErrorSpeaksOfItsOwnTime) {
+  guest.write(Reg::CR0, CR0::CMDQEN::mask | CR0::EVENTQEN::mask);
+  guest.write64(Reg::STRTAB_BASE, 0x8000'0000);  // not RAM
+  guest.write(Reg::CR0, CR0::CMDQEN::mask | CR0::EVENTQEN::mask | CR0::SMMUEN::mask);
+  const auto late = [&] {
+    CBadSte e;
+    (void)virt.vsmmu->handle_event(*machine.smmus[0], e.set<CBadSte::StreamID>(0x1108));
+  };
+  const std::uint32_t first = guest.evtq_prod();
+  late();
+  EXPECT_EQ(guest.event(first).id(), EventId::F_STE_FETCH);
+  // The guest repairs it while one more is under way: drained between the new STE and the new facts.
+  unsigned drained = 0;
+  machine.drain.on_drain = [&](stage2::SmmuPort& port) {
+    if (&port == machine.ports[0] && ++drained == 1) late();
+  };
+  guest.write(Reg::CR0, CR0::CMDQEN::mask | CR0::EVENTQEN::mask);
+  EXPECT_EQ(drained, 1u);
+  EXPECT_EQ(guest.event(first + 1).id(), EventId::F_STE_FETCH);
+  late();  // and now Weir has no explanation: nothing of the guest's
+  EXPECT_EQ(guest.evtq_prod(), first + 2);
+}
+
+TEST_F(EventQueue, OneErrorAfterAnother) {
   guest.put_ste(kVsid.value, Ste{});
   guest.submit({cfgi_ste(kVsid.value), sync_none()});
-  CBadSte e;
-  e.set<CBadSte::StreamID>(0x1108);
-  for (unsigned i = 0; i < vsmmu::VSmmu::kFloodLimit; ++i)
-    EXPECT_FALSE(virt.vsmmu->handle_event(*machine.smmus[0], e)->flooding);
-  EXPECT_TRUE(virt.vsmmu->handle_event(*machine.smmus[0], e)->flooding);
-  EXPECT_TRUE(virt.vsmmu->silence(kVsid));
-  EXPECT_EQ(machine.smmus[0]->stes[StreamID{0x1108}], vsmmu::abort_ste());
-  // The next invalidation starts afresh.
-  guest.submit({cfgi_ste(kVsid.value), sync_none()});
   EXPECT_FALSE(machine.smmus[0]->stes[StreamID{0x1108}].get<Ste::V>());
-  EXPECT_FALSE(virt.vsmmu->handle_event(*machine.smmus[0], e)->flooding);
+  const std::uint32_t first = guest.evtq_prod();
+  bool once = true;
+  machine.drain.on_drain = [&](stage2::SmmuPort&) {
+    if (!std::exchange(once, false)) return;
+    CBadSte e;
+    (void)virt.vsmmu->handle_event(*machine.smmus[0], e.set<CBadSte::StreamID>(0x1108));
+  };
+  // Without a new STE: V == 0 as before, but the table has become unreadable.
+  guest.write(Reg::CR0, CR0::CMDQEN::mask | CR0::EVENTQEN::mask);
+  machine.drain.on_drain = nullptr;
+  EXPECT_EQ(guest.event(first).id(), EventId::C_BAD_STE);
+}
+
+TEST(EventRebuild, WhileAnSteIsReplaced) {
+  StreamFacts facts = stage1_stream();
+  facts.previous = vsmmu::StreamConfig{SteFault{EventId::F_STE_FETCH, IPA{0x1000'0040}}, Ste{}};
+  EXPECT_EQ(rebuild_event(CBadSte{}, facts).event.id(), EventId::F_STE_FETCH);
+  // One pointer or the other: neither is told.
+  facts.previous = vsmmu::StreamConfig{{}, facts.installed};
+  EXPECT_EQ(rebuild_event(FCdFetch{}, facts).event.as<FCdFetch>()->get<FCdFetch::FetchAddr>(), 0x4030'0040u);
+  facts.previous->installed.set<Ste::S1ContextPtr>(IPA{0x5000'0000});
+  EXPECT_EQ(rebuild_event(FCdFetch{}, facts).event.as<FCdFetch>()->get<FCdFetch::FetchAddr>(), 0u);
+  // Stage 1 has gone, a fault of it is late.
+  facts.installed = vsmmu::abort_ste();
+  FTranslation f;
+  f.set<FTranslation::CLASS>(EventClass::IN);
+  EXPECT_EQ(rebuild_event(f, facts).owner, EventOwner::guest);
+  facts.previous.reset();
+  EXPECT_EQ(rebuild_event(f, facts).owner, EventOwner::host);
+}
+
+TEST(EventRebuild, CdsOfSubstreams) {
+  StreamFacts facts = stage1_stream();
+  facts.installed.set<Ste::S1CDMax>(4).set<Ste::S1ContextPtr>(IPA{0x4030'0000});
+  FCdFetch physical;
+  physical.set<FCdFetch::SSV>(true).set<FCdFetch::SubstreamID>(SubstreamID{3});
+  const auto at = [&] { return rebuild_event(physical, facts).event.as<FCdFetch>()->get<FCdFetch::FetchAddr>(); };
+  EXPECT_EQ(at(), 0x4030'00c0u);
+  facts.installed.set<Ste::S1Fmt>(S1Fmt::two_level_4k);  // the pointer or the CD
+  EXPECT_EQ(at(), 0u);
+}
+
+// What a vSMMU that is off, or a stream that bypasses, would not have recorded.
+TEST(EventRebuild, WithoutStage1) {
+  StreamFacts facts = stage1_stream();
+  facts.installed.set<Ste::Config>(SteConfig::s2);
+  for (const bool on : {true, false}) {
+    facts.enabled = on;
+    FAddrSize size;
+    size.set<FAddrSize::CLASS>(EventClass::IN);
+    EXPECT_EQ(rebuild_event(size, facts).owner, on ? EventOwner::guest : EventOwner::quiet);
+    EXPECT_EQ(rebuild_event(CBadSubstreamid{}, facts).owner, on ? EventOwner::guest : EventOwner::quiet);
+    EXPECT_EQ(rebuild_event(EPageRequest{}, facts).owner, EventOwner::quiet);
+    EXPECT_EQ(rebuild_event(FUut{}, facts).owner, EventOwner::guest);
+    for (const Event& e : {Event{FCdFetch{}}, Event{CBadCd{}}, Event{FStreamDisabled{}}, Event{FWalkEabt{}},
+                           Event{FTlbConflict{}}, Event{CBadSte{}}, Event{FTranslation{}}, Event{FAccess{}}})
+      EXPECT_EQ(rebuild_event(e, facts).owner, EventOwner::host) << name_of(e.id());
+    FTranslation s2;
+    s2.set<FTranslation::S2>(true).set<FTranslation::CLASS>(EventClass::IN);
+    EXPECT_EQ(rebuild_event(s2, facts).owner, EventOwner::stage2);
+  }
+}
+
+TEST(EventRebuild, AtsEventsNeedAGrant) {
+  StreamFacts facts = stage1_stream();
+  facts.ats = true;
+  EXPECT_EQ(rebuild_event(FTranslForbidden{}, facts).owner, EventOwner::guest);
+  EXPECT_EQ(rebuild_event(FBadAtsTreq{}, facts).owner, EventOwner::guest);
+}
+
+// Random records of every type under random facts. The guest's never have a bit that is not on its list, an address
+// that is not its own, or the host's StreamID; a stalled one is always accounted for.
+TEST(EventRebuild, RandomRecordsLeakNothing) {
+  std::mt19937_64 random{3};
+  AllEvents::for_each([&]<typename T>(const T&) {
+    for (unsigned i = 0; i < 20000; ++i) {
+      T physical;
+      for (auto& w : physical.words) w = random();
+      physical.template set<typename T::Id>(T::kId);
+      StreamFacts facts = stage1_stream();
+      if (random() % 4 == 0) facts.installed.set<Ste::Config>(SteConfig::s2);
+      if (random() % 4 == 0) facts.installed = vsmmu::abort_ste();
+      if (random() % 4 == 0) facts = faulty({EventId::F_STE_FETCH, IPA{0x1000'0040}});
+      if (random() % 4 == 0) facts.previous = vsmmu::StreamConfig{{}, stage1_stream().installed};
+      facts.stall = random() % 2 == 0;
+      facts.ats = random() % 2 == 0;
+      facts.enabled = random() % 2 == 0;
+      facts.oas_bits = 40;
+      const auto r = rebuild_event(physical, facts);
+      const bool stalled = vsmmu::is_stalled(physical);
+      ASSERT_EQ(r.stalled.has_value(), stalled) << T::name;
+      if (r.owner != EventOwner::guest) continue;
+      if (vsmmu::is_stalled(r.event)) ASSERT_TRUE(facts.stall && stalled) << T::name;
+      EventMask allowed = *guest_visible(r.event.id());
+      allowed[0] |= Event::StreamID::mask;
+      // Addresses: the guest's own table or CD, or the IPA of a stage-2 fault on what stage 1 fetched.
+      const std::uint64_t fetch = r.event.words[3];
+      allowed[3] |= FetchFields::FetchAddr::mask;
+      ASSERT_TRUE(r.event.within(allowed)) << T::name;
+      ASSERT_EQ(r.event.template get<Event::StreamID>(), kVsid.value) << T::name;
+      if (fetch != 0) {
+        ASSERT_TRUE(r.event.id() == EventId::F_CD_FETCH || r.event.id() == EventId::F_STE_FETCH ||
+                    r.event.id() == EventId::F_WALK_EABT)
+            << T::name;
+        ASSERT_EQ(fetch >> 40, 0u) << T::name;
+        const bool known = fetch == 0x4030'0040 || fetch == 0x1000'0040;
+        ASSERT_TRUE(known || T::kId == EventId::F_TRANSLATION || T::kId == EventId::F_ADDR_SIZE ||
+                    T::kId == EventId::F_ACCESS || T::kId == EventId::F_PERMISSION)
+            << T::name;
+      }
+    }
+  });
+}
+
+// --- Fairness --------------------------------------------------------------------------------------------------------
+
+// Vcpus that execute stores again and again do not keep an administrative call out.
+TEST_F(EventQueue, AdministrationIsNotStarved) {
+  std::atomic<bool> stop{false};
+  std::atomic<unsigned> rounds{0};
+  std::vector<std::thread> vcpus;
+  for (unsigned i = 0; i < 2; ++i)
+    vcpus.emplace_back([&] {
+      while (!stop.load()) {
+        (void)virt.vsmmu->write(static_cast<std::uint32_t>(Reg::CMDQ_PROD), 4, 0);
+        rounds.fetch_add(1);
+      }
+    });
+  while (rounds.load() < 1000) std::this_thread::yield();
+  for (unsigned i = 0; i < 20; ++i) {
+    EXPECT_TRUE(virt.vsmmu->attach(VStreamID{0x20}, *machine.smmus[0], StreamID{0x1200}));
+    EXPECT_TRUE(virt.vsmmu->detach(VStreamID{0x20}));
+  }
+  stop.store(true);
+  for (std::thread& t : vcpus) t.join();
 }
 
 }  // namespace
