@@ -29,8 +29,9 @@ vsmmu::Config vsmmu_limits(const VmConfig& vm, unsigned index, unsigned input_bi
 }
 
 vsmmu::StreamGrant stream_grant(const DeviceConfig& device) {
+  // All of Weir's devices are PCIe functions, whose transactions must not stall (IHI 0070, 3.12.1).
   constexpr vsmmu::AtsGrant kGrants[] = {vsmmu::AtsGrant::none, vsmmu::AtsGrant::split_stage, vsmmu::AtsGrant::full};
-  return {.ats = kGrants[static_cast<unsigned>(device.ats)], .pri = device.pri};
+  return {.ats = kGrants[static_cast<unsigned>(device.ats)], .pri = device.pri, .stall = false};
 }
 
 pci::CapabilityGrant capability_grant(const DeviceConfig& device, const vsmmu::Announced& announced) {
