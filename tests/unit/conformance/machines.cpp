@@ -21,6 +21,7 @@ Parameters plain(std::uint64_t seed) {
 Parameters everything(std::uint64_t seed) {
   Parameters p = Parameters::everything(seed);
   p.hyp = true;
+  p.stall_max = 32;  // a vSMMU's share are 8
   return p;
 }
 Parameters without_ranges(std::uint64_t seed) {
@@ -44,7 +45,7 @@ constexpr std::array<MachineType, 6> kTypes{{
     {"vsmmu", "a vSMMU over that with two stages and no more",
      [](std::uint64_t seed) { return make_guest({.instances = {plain(seed)}}); }, 4},
     {"vsmmu-full", "a vSMMU over that with all that it can do",
-     [](std::uint64_t seed) { return make_guest({.instances = {everything(seed)}, .grant = kAts}); }, 0},
+     [](std::uint64_t seed) { return make_guest({.instances = {everything(seed)}, .grant = kAts}); }, kSeeds},
     {"vsmmu-two", "a vSMMU over two: all, and an SMMUv3.1 without range invalidation and with 8-bit ASIDs",
      [](std::uint64_t seed) { return make_guest({.instances = {everything(seed), without_ranges(seed + 1)}}); },
      kSeeds},
