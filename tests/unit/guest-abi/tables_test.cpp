@@ -27,9 +27,10 @@ TEST(Ste, AbortBypassAndStage1) {
   EXPECT_TRUE(s1.within(Ste::Layout::guest));
 }
 
-// Design, section 6: exactly V, Config, S1Fmt, S1ContextPtr, S1CDMax; S1DSS, S1CIR, S1COR, S1CSH, S1STALLD, EATS.
+// Design, section 6: exactly V, Config, S1Fmt, S1ContextPtr, S1CDMax; S1DSS, S1CIR, S1COR, S1CSH, S1STALLD, EATS;
+// and PPAR, which says what a device with PRI expects (8.1).
 TEST(Ste, GuestMask) {
-  EXPECT_EQ(Ste::Layout::guest, (Ste::Layout::Words{0xf8ff'ffff'ffff'ffff, 0x3800'00ff, 0, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(Ste::Layout::guest, (Ste::Layout::Words{0xf8ff'ffff'ffff'ffff, 0x3804'00ff, 0, 0, 0, 0, 0, 0}));
 }
 
 TEST(Ste, Stage2Fields) {
