@@ -6,6 +6,7 @@
 #include <span>
 
 #include "guest-abi/smmu/command.hpp"
+#include "guest-abi/smmu/ste.hpp"
 
 namespace weir::stage2 {
 
@@ -126,6 +127,15 @@ void invalidate(const InvalidationArray& array, const InvalidationRange& range) 
   phase(array.entries(), [&](const Entry& entry, Batch& batch) {
     if (entry.target.kind == TargetKind::ats_stream) batch.add(smmu::atc_inv_all(entry.target.sid()));
   });
+  // A device that did not answer may go on with what it holds: it is cut off before anybody counts on it. Whoever owns the
+  // stream hears of it, too, and installs an aborting STE of his own.
+  for (const Entry& entry : array.entries()) {
+    SmmuPort& smmu = *entry.target.smmu;
+    if (entry.target.kind != TargetKind::ats_stream || !entry.live() || smmu.atc_answers(entry.target.sid())) continue;
+    const auto abort = smmu::Ste{}.set<smmu::Ste::V>(true).set<smmu::Ste::Config>(smmu::SteConfig::abort);
+    // An entry that exists is replaced without memory.
+    static_cast<void>(smmu.install_ste(entry.target.sid(), abort));
+  }
 }
 
 }  // namespace weir::stage2

@@ -21,7 +21,7 @@ struct InvalidationRange {
 // Removes every cached use of `range` from all instances in `array`:
 //   (a) S2_IPA for each tag, or S12_VMALL;
 //   (b) CFGI_CD_ALL for each stage-1 stream, NH_ALL for each tag that had any;
-//   (c) ATC_INV for each stream with ATS;
+//   (c) ATC_INV for each stream with ATS; one that does not answer (SmmuPort::atc_answers) gets an aborting STE;
 // each phase submitted, with its SYNC, to all instances before the first is waited for, and each complete before the
 // next begins: commands have no order among themselves without a SYNC (IHI 0070 4.7.3), and a walk could otherwise make
 // a new combined entry from a stage-2 one that is about to go.

@@ -61,6 +61,10 @@ class SmmuPort {
   // allows it, each step invalidated and SYNCed (CFGI_STE); complete on return. Errors: no_such_stream, out_of_memory.
   [[nodiscard]] virtual std::expected<void, Error> install_ste(StreamID sid, const smmu::Ste& ste) = 0;
 
+  // False from before the SYNC behind an ATC_INV of `sid` that timed out completes, until the stream has a new owner: the
+  // device may go on using what it was to forget (3.9.1.4).
+  [[nodiscard]] virtual bool atc_answers(StreamID sid) = 0;
+
  protected:
   ~SmmuPort() = default;
 };

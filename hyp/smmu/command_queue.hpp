@@ -57,6 +57,8 @@ class CommandQueue {
   void recover();
   // ATC_INVs are sent to `sid` again.
   void allow_atc(StreamID sid);
+  // An ATC_INV for `sid` timed out, and allow_atc() has not been called since.
+  [[nodiscard]] bool atc_refused(StreamID sid) const;
   // Acknowledges all other global errors that are active; returns them (a mask of GERROR). Here because GERRORN is one
   // register for all: a store of it must not undo what recover() does on another pCPU.
   std::uint32_t acknowledge_others();
@@ -85,7 +87,6 @@ class CommandQueue {
   void atc_timed_out(StreamID sid, std::uint64_t position);
   void die();
   [[nodiscard]] bool covered();
-  [[nodiscard]] bool atc_refused(StreamID sid) const;
   [[nodiscard]] smmu::Command& slot(std::uint64_t position) const { return ring_[position & (size_ - 1)]; }
 
   static constexpr std::uint32_t kPollsBetweenLooks = 4096;  // at the clock

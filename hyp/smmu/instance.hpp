@@ -65,6 +65,7 @@ class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener
 
   // ATC_INVs are sent to `sid` again: its device has been reset, or fenced.
   void allow_atc(StreamID sid) { commands_.allow_atc(sid); }
+  [[nodiscard]] bool atc_answers(StreamID sid) override { return !commands_.atc_refused(sid); }
 
   [[nodiscard]] unsigned event_capacity() const { return events_size_; }
   [[nodiscard]] std::uint64_t events() const { return event_count_; }

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -95,6 +96,8 @@ class FakeSmmu final : public stage2::SmmuPort {
     return {};
   }
 
+  [[nodiscard]] bool atc_answers(StreamID sid) override { return !hung.contains(sid); }
+
   // Completes every SYNC issued so far; for tests that set hold_syncs.
   void complete_syncs() { completed_ = issued_; }
   [[nodiscard]] stage2::Ticket issued() const { return issued_; }
@@ -116,6 +119,7 @@ class FakeSmmu final : public stage2::SmmuPort {
   unsigned syncs = 0;
   unsigned polls = 0;
   std::map<StreamID, smmu::Ste> stes;
+  std::set<StreamID> hung;                    // streams whose ATC does not answer
   bool hold_syncs = false;                    // SYNCs complete only by complete_syncs(), or
   unsigned complete_after_polls = 0;          // if not 0: once completed() was asked that often
   std::optional<stage2::Error> fail_install;  // install_ste fails with it, changing nothing

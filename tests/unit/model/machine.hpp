@@ -32,7 +32,8 @@ enum class Break : std::uint8_t {
   no_wait,          // every ticket counts as complete
   wrong_vmid,       // TLBI commands carry another VMID
   ste_not_awaited,  // STEs are stored without CFGI_STE
-  one_phase         // TLBI_S2_IPA has no SYNC of its own, but goes with what follows
+  one_phase,        // TLBI_S2_IPA has no SYNC of its own, but goes with what follows
+  drop_atc          // ATC_INV does not reach the SMMU
 };
 
 // A physical SMMU as the code under test sees it: the real driver, or a broken one.
@@ -71,6 +72,7 @@ class Port final : public stage2::SmmuPort {
     }
     return instance_.install_ste(sid, ste);
   }
+  [[nodiscard]] bool atc_answers(StreamID sid) override { return instance_.atc_answers(sid); }
   [[nodiscard]] SmmuInstance& instance() { return instance_; }
 
   unsigned installs = 0;
@@ -87,6 +89,7 @@ class Port final : public stage2::SmmuPort {
       case Break::drop_stage2: return stage2;
       case Break::drop_nh_all: return op == TLBI_NH_ALL;
       case Break::drop_cd: return op == CFGI_CD_ALL;
+      case Break::drop_atc: return op == ATC_INV;
       default: return false;
     }
   }

@@ -451,16 +451,17 @@ void PropertyGuest::send_atc_inv() {
 std::string PropertyGuest::ats(unsigned d) {
   if (World::grant(d).ats == vsmmu::AtsGrant::none || !IDR0{{{read(Reg::IDR0)}}}.get<IDR0::ATS>()) return {};
   const bool write = pick(2) == 0;
-  const unsigned place = pick(kPlaces);
-  const std::uint64_t offset = pick(kSlotBytes) & ~3u;
-  const std::uint64_t address = va(place) + offset;
-  std::optional<SubstreamID> ssid;
-  if (ssid_bits_ != 0 && pick(2) == 0) ssid = SubstreamID{pick(kSubstreams)};
-  const std::uint64_t page = address & ~(kPage4K - 1);
-  if (pick(2) == 0) {
+  auto& asked = asked_[d];
+  if (asked.empty() || pick(2) == 0) {
+    const unsigned place = pick(kPlaces);
+    const std::uint64_t offset = (pick(4) != 0 ? pick(0x1000) : pick(kSlotBytes)) & ~3u;
+    const std::uint64_t address = va(place) + offset;
+    std::optional<SubstreamID> ssid;
+    if (ssid_bits_ != 0 && pick(2) == 0) ssid = SubstreamID{pick(kSubstreams)};
     const AtsResponse response = endpoint(d).request(address, write, ssid);
     if (response.status != AtsStatus::success || !(response.read || response.write)) return {};
-    // All pages of the answer that matter here.
+    asked.push_back({ssid, address});
+    if (asked.size() > 6) asked.erase(asked.begin());
     for (std::uint64_t at = va(place); at < va(place) + kSlotBytes; at += kPage4K) {
       if ((at ^ address) >= response.bytes) continue;  // a power of two, aligned
       bool sure = false;
@@ -471,14 +472,16 @@ std::string PropertyGuest::ats(unsigned d) {
     }
     return {};
   }
+  // By what it has been told, and may have had to forget.
+  const auto [ssid, address] = asked[pick(static_cast<unsigned>(asked.size()))];
   const auto transaction = endpoint(d).access_cached(address, write, ssid);
   if (!transaction || transaction->state != Transaction::State::passed) return {};
   ++ats_hits;
+  const std::uint64_t page = address & ~(kPage4K - 1);
   for (const AtcEntry& e : atc_[d])
     if (e.page == page && e.ssid == ssid)
       for (const std::uint64_t ipa : e.ipas)
         if (vm_.reachable(ipa + (address - page)) == transaction->address) return {};
-  // A device that is told to bypass, or without a translation cache in use, reaches by address.
   return "device " + std::to_string(d) + " reaches by ATS what it must not";
 }
 

@@ -183,6 +183,7 @@ class PropertyGuest {
   std::vector<Sent> sent_;
   std::vector<AtcSent> atc_sent_;
   std::array<std::vector<AtcEntry>, kMaxDevices> atc_;
+  std::array<std::vector<std::pair<std::optional<SubstreamID>, std::uint64_t>>, kMaxDevices> asked_;  // and granted
 };
 
 }  // namespace weir::model::test

@@ -162,6 +162,7 @@ TEST(Property, NoDeviceUsesWhatWasTakenAway) {
   EXPECT_GT(steps, (last - first) * 2000);
   EXPECT_GT(hits, (last - first) * 20);
   EXPECT_GT(stale, (last - first));
+  EXPECT_GT(ats, (last - first) / 10);
   EXPECT_GT(certain, (last - first) * 20);
 }
 
@@ -171,13 +172,14 @@ TEST_P(PropertyBroken, IsNoticed) {
   for (std::uint64_t seed = 1; seed <= 60; ++seed) {
     PropertyRun run{seed, GetParam()};
     run.run(kOperations);
-    if (run.what().contains(": device ")) return;
+    if (run.what().contains(": device ") && (GetParam() != Break::drop_atc || run.what().contains("ATS"))) return;
   }
   FAIL() << "60 runs";
 }
 INSTANTIATE_TEST_SUITE_P(Model, PropertyBroken,
                          testing::Values(Break::drop_tlbi, Break::drop_on_second, Break::drop_stage2,
-                                         Break::drop_nh_all, Break::drop_cd, Break::no_wait, Break::wrong_vmid));
+                                         Break::drop_nh_all, Break::drop_cd, Break::no_wait, Break::wrong_vmid,
+                                         Break::drop_atc));
 
 }  // namespace
 }  // namespace weir::model::test

@@ -155,7 +155,8 @@ class World {
     owners[d]->at = nullptr;
   }
   [[nodiscard]] static vsmmu::StreamGrant grant(unsigned d) {
-    return {.ats = d % 3 == 0 ? vsmmu::AtsGrant::split_stage : vsmmu::AtsGrant::none, .pri = false};
+    constexpr vsmmu::AtsGrant kGrants[] = {vsmmu::AtsGrant::split_stage, vsmmu::AtsGrant::none, vsmmu::AtsGrant::full};
+    return {.ats = kGrants[d % 3], .pri = false};
   }
   [[nodiscard]] std::optional<PA> dma(unsigned d, std::uint64_t address, bool write, std::optional<SubstreamID> ssid) {
     const Access access{.sid = kDevices[d].sid, .ssid = ssid, .address = address, .write = write};

@@ -398,6 +398,24 @@ TEST_F(DomainTest, AtsIsFlushedWhenItIsSwitchedOff) {
   domain->detach(std::move(on_a));
 }
 
+// It may hold the page's address for ever, and the page may have a new owner as soon as unmap() returns.
+TEST_F(DomainTest, ADeviceThatDoesNotForgetIsCutOffBeforeAPageIsGivenAway) {
+  auto on_a = tag(a);
+  ASSERT_TRUE(domain->map(kRamBase, PA{0x8000'0000}, kPage4K, {}));
+  for (const std::uint32_t sid : {8u, 9u})
+    ASSERT_TRUE(domain->install(*on_a, StreamID{sid}, std::nullopt, ste(*on_a, true, smmu::Eats::full)));
+  a.on_command = [&](const smmu::Command& c) {
+    if (const auto inv = c.as<smmu::AtcInv>(); inv && inv->get<smmu::AtcInv::StreamID>() == 8)
+      a.hung.insert(StreamID{8});
+  };
+  ASSERT_TRUE(domain->unmap(kRamBase, kPage4K));
+  EXPECT_EQ(a.stes[StreamID{8}].get<Ste::Config>(), smmu::SteConfig::abort);
+  EXPECT_EQ(a.stes[StreamID{9}].get<Ste::Config>(), smmu::SteConfig::s1_s2);
+  for (const std::uint32_t sid : {8u, 9u})
+    ASSERT_TRUE(domain->uninstall(*on_a, StreamID{sid}, {.stage1 = true, .ats = true}, aborting(), sid == 9));
+  domain->detach(std::move(on_a));
+}
+
 struct Bbml1Test : DomainTest {
   Bbml1Test() : DomainTest{{.table = {.bbml = 1}}} {}
 };
