@@ -70,6 +70,12 @@ Rebuilt external_abort(const Event& physical, EventClass what, std::uint64_t ipa
   }));
 }
 
+// A stage-1 F_ADDR_SIZE in place of a fault of any of the four kinds: they have one layout.
+Event address_size_fault(const Event& physical, VStreamID vsid) {
+  return as<smmu::FAddrSize>(without_stall(visible(physical, vsid)),
+                             [](smmu::FAddrSize& e) { e.set<smmu::FAddrSize::Id>(EventId::F_ADDR_SIZE); });
+}
+
 // F_TRANSLATION, F_ADDR_SIZE, F_ACCESS, F_PERMISSION.
 template <typename T>
 Rebuilt translation_fault(const Event& physical, const StreamFacts& stream) {
@@ -81,6 +87,10 @@ Rebuilt translation_fault(const Event& physical, const StreamFacts& stream) {
     // A stage-1 fault is of class IN. QEMU reports stage-2 faults on non-root stage-1 tables with S2 == 0 and class TT,
     // so the class decides and not S2. IPA is 0 when such a permission fault hit in QEMU's TLB: an unknown address.
     r = external_abort(physical, what, fault.template get<typename T::IPA>().value, stream);
+  } else if (stage2 && what == EventClass::IN && fault.template get<typename T::IPA>().value >> stream.oas_bits != 0) {
+    // What stage 1 put out, or a bypassing stream's address, is beyond the guest's own OAS: its SMMU would have
+    // stopped it (3.4, 7.3.14). Nothing is recorded while SMMUEN is 0.
+    r = stream.enabled ? to_guest(address_size_fault(physical, stream.vsid)) : kQuiet;
   } else if (stage2) {
     r.owner = EventOwner::stage2;
   } else if (may_use_stage1(stream)) {

@@ -26,7 +26,7 @@ struct Backing {
   std::unique_ptr<stage2::HostTag> tag;
   smmu::Ste stage2;             // the stage-2 fields of every STE under this tag
   unsigned stage1_streams = 0;  // with a stage-1 STE installed
-  unsigned reporting = 0;       // streams whose events the guest may see: stage 1, or an invalid STE
+  unsigned reporting = 0;       // streams whose events the guest may see: all but those that abort
   bool ranges = false;          // IDR3.RIL: understands ranges and level hints
   bool dirty = false;
   bool cleaning = false;  // an NH_ALL was sent with no stage-1 STE installed

@@ -9,8 +9,10 @@ namespace weir::vsmmu {
 
 namespace {
 
-// Whether the guest may see events of a stream with this physical STE. Stage 2 alone faults for the host only.
-bool reports_to_guest(const smmu::Ste& ste) { return !ste.get<smmu::Ste::V>() || uses_stage1(ste); }
+// Whether the guest may see events of a stream with this physical STE: of all but those that abort in silence.
+bool reports_to_guest(const smmu::Ste& ste) {
+  return !ste.get<smmu::Ste::V>() || !smmu::is_abort(ste.get<smmu::Ste::Config>());
+}
 
 }  // namespace
 

@@ -305,9 +305,8 @@ TEST_F(Commands, ALaterSyncCoversEarlierExits) {
 }
 
 TEST_F(Commands, ASyncIsForInstancesWithSomethingToWaitForOnly) {
-  // Bypassing streams report nothing to the guest, and nothing is outstanding.
-  auto bypass = Ste{}.set<Ste::V>(true).set<Ste::Config>(SteConfig::bypass);
-  guest.put_ste(kB, bypass);
+  // Streams that abort report nothing to the guest, and nothing is outstanding.
+  guest.put_ste(kB, Ste{}.set<Ste::V>(true).set<Ste::Config>(SteConfig::abort));
   guest.submit({cfgi_ste(kB), tlbi_nh_all(VMID{}), sync_none()});
   machine.forget();
   guest.submit({cfgi_cd(StreamID{kA}, SubstreamID{}, true), sync_none()});

@@ -100,6 +100,33 @@ TYPED_TEST(TranslationFaults, OfStage2OnDataAreNotForwarded) {
   EXPECT_EQ(rebuild_event(physical, stage1_stream()).owner, EventOwner::stage2);
 }
 
+// The VM's address space ends where the guest was told that its output addresses end, but it is the guest that goes there.
+TYPED_TEST(TranslationFaults, OfStage2BeyondTheGuestsOutputSize) {
+  using T = TypeParam;
+  T physical;
+  physical.template set<typename T::CLASS>(EventClass::IN)
+      .template set<typename T::S2>(true)
+      .template set<typename T::Stall>(true)
+      .template set<typename T::InputAddr>(IOVA{0x12'3000})
+      .template set<typename T::IPA>(IPA{std::uint64_t{1} << 40});
+  vsmmu::StreamFacts facts = stage1_stream();
+  facts.oas_bits = 40;
+  vsmmu::Rebuilt r = rebuild_event(physical, facts);
+  ASSERT_EQ(r.owner, EventOwner::guest);
+  const std::optional<FAddrSize> e = r.event.template as<FAddrSize>();
+  ASSERT_TRUE(e);
+  EXPECT_FALSE(e->get<FAddrSize::S2>());
+  EXPECT_FALSE(e->get<FAddrSize::Stall>());
+  EXPECT_EQ(e->get<FAddrSize::CLASS>(), EventClass::IN);
+  EXPECT_EQ(e->get<FAddrSize::InputAddr>(), IOVA{0x12'3000});
+  EXPECT_EQ(e->get<FAddrSize::IPA>(), IPA{});
+  facts.enabled = false;
+  EXPECT_EQ(rebuild_event(physical, facts).owner, EventOwner::quiet);
+  facts.enabled = true;
+  physical.template set<typename T::IPA>(IPA{(std::uint64_t{1} << 40) - 0x1000});
+  EXPECT_EQ(rebuild_event(physical, facts).owner, EventOwner::stage2);
+}
+
 TYPED_TEST(TranslationFaults, OfStage2OnContextDescriptors) {
   using T = TypeParam;
   T physical;
