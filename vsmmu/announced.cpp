@@ -120,7 +120,7 @@ void announce_idr0(const Config& config, const Common& all, Announced& a) {
       .set<IDR0::ATSRECERR>(ats && config.ats_errors && all.has0<IDR0::ATSRECERR>())
       .set<IDR0::PRI>(ats && config.pri && all.has0<IDR0::PRI>())
       .set<IDR0::ASID16>(config.asid16 && all.has0<IDR0::ASID16>())
-      .set<IDR0::MSI>(config.msi)
+      .set<IDR0::MSI>(config.msi && config.coherent && all.has0<IDR0::COHACC>())
       .set<IDR0::SEV>(config.sev)
       .set<IDR0::TTENDIAN>(all.mixed_endian ? smmu::TtEndian::mixed : smmu::TtEndian::little)
       .set<IDR0::STALL_MODEL>(stall)

@@ -29,7 +29,7 @@ struct Config {
   bool ats = false;  // some stream is granted ATS; likewise PRI, which needs ATS
   bool pri = false;
   // What Weir itself carries out, whatever the instances do:
-  bool msi = true;
+  bool msi = true;  // only together with COHACC: a 32-bit store past the caches is not what a CPU has for it
   bool sev = true;
   unsigned priq_log2 = 12;  // largest PRI queue
   // And again what follows from the instances:

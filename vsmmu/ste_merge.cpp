@@ -45,6 +45,10 @@ void take_stage1(const STE& vste, const MergeLimits& limits, STE& ste) {
       .set<STE::S1CIR>(vste.get<STE::S1CIR>())
       .set<STE::S1COR>(vste.get<STE::S1COR>())
       .set<STE::S1CSH>(vste.get<STE::S1CSH>());
+  // A guest whose SMMU is not coherent may say write-back all the same (Linux does) and write CDs past its caches: an
+  // instance that is coherent would find there what is older than memory.
+  if (!limits.coherent)
+    ste.set<STE::S1CIR>(smmu::CdCacheability::non_cacheable).set<STE::S1COR>(smmu::CdCacheability::non_cacheable);
   // Ignored fields stay 0, so that equal meanings are equal words; reserved values get their meaning.
   if (substreams(vste, limits)) {
     const auto fmt = vste.get<STE::S1Fmt>();
@@ -93,7 +97,8 @@ MergeLimits MergeLimits::of(const Announced& announced, const stage2::Capabiliti
           .can_stall = instance.idr0.get<IDR0::STALL_MODEL>() == smmu::StallModel::stall_and_terminate,
           .must_stall = instance.idr0.get<IDR0::STALL_MODEL>() == smmu::StallModel::stall_forced,
           .ats = granted.ats,
-          .pri = granted.pri};
+          .pri = granted.pri,
+          .coherent = announced.idr0.get<IDR0::COHACC>()};
 }
 
 STE abort_ste() { return own(SteConfig::abort); }

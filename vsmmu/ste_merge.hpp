@@ -43,6 +43,7 @@ struct MergeLimits {
   bool must_stall{};     // or cannot but stall: then S2S == 0 is ILLEGAL, and with S2S == 1 ATS is (5.2.2)
   AtsGrant ats = AtsGrant::none;
   bool pri{};
+  bool coherent = true;  // IDR0.COHACC of the vSMMU
 
   // For a stream of an instance behind a vSMMU.
   [[nodiscard]] static MergeLimits of(const Announced& announced, const stage2::Capabilities& instance,

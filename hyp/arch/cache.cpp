@@ -49,6 +49,7 @@ void clean_to_poc(const void* at, std::size_t bytes) {
 }
 
 void clean_and_invalidate_to_poc(const void* at, std::size_t bytes) {
+  dmb_sy();
   for_lines(at, bytes, data_line(), [](std::uint64_t p) { asm volatile("dc civac, %0" : : "r"(p) : "memory"); });
   dsb_sy();
 }

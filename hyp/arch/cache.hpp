@@ -7,6 +7,7 @@
 namespace weir {
 
 void clean_to_poc(const void* at, std::size_t bytes);  // makes stores visible to non-coherent observers
+// After all earlier accesses: when an index has said that there is something new, nothing older comes back from here on.
 void clean_and_invalidate_to_poc(const void* at, std::size_t bytes);
 
 // Makes instructions just written at `at` executable: clean to PoU, invalidate the instruction caches, ISB.

@@ -137,6 +137,11 @@ unsigned machine_smmu_count() { return smmu_count; }
 
 const pci::Topology& machine_pci() { return *topology; }
 
+bool machine_snoops(const Platform& platform, const pci::Function& function) {
+  const auto host = std::ranges::find(platform.pci_hosts, function.path.segment, &PciHost::segment);
+  return host != platform.pci_hosts.end() && host->coherent;
+}
+
 pci::ConfigPort* machine_config(const Platform& platform, const pci::Function& function) {
   const auto host = std::ranges::find(platform.pci_hosts, function.path.segment, &PciHost::segment);
   return host == platform.pci_hosts.end() ? nullptr
@@ -149,6 +154,7 @@ std::span<const PciFunctionFact> machine_pci_facts(const Platform& platform) {
     PciFunctionFact& fact = facts[n++];
     fact = {.path = f.path, .bridge = f.bridge, .smmu = {}, .line = {}};
     if (f.stream) fact.smmu = platform.smmus[f.stream->smmu].name;
+    fact.coherent = machine_snoops(platform, f);
     if (f.line) fact.line = f.line->intid;
   }
   return {facts.data(), n};

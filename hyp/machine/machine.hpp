@@ -36,6 +36,8 @@ void machine_more_events(unsigned index);
 [[nodiscard]] const pci::Topology& machine_pci();
 // Configuration space of the function's host; nullptr: no host has that segment.
 [[nodiscard]] pci::ConfigPort* machine_config(const Platform& platform, const pci::Function& function);
+// Does its DMA look into the CPUs' caches (its host's dma-coherent)?
+[[nodiscard]] bool machine_snoops(const Platform& platform, const pci::Function& function);
 
 // Everything enumerated, as the manifest's check wants it. Valid for ever.
 [[nodiscard]] std::span<const PciFunctionFact> machine_pci_facts(const Platform& platform);

@@ -97,6 +97,27 @@ Checked check_device(const PlatformFacts& facts, Node node, const VmConfig& vm, 
   return {};
 }
 
+// A guest has one PCI host, whose devicetree node says for all its devices whether DMA snoops.
+Checked check_coherency(const PlatformFacts& facts, Node node, const VmConfig& vm, const DeviceConfig& device) {
+  const PciFunctionFact* mine = find_function(facts, device.pci);
+  if (mine == nullptr) return {};
+  if (!mine->coherent && !device.not_coherent) {
+    dt::Line line = manifest::at(node, node.property("pci"));
+    line << "the DMA of this device does not snoop caches (its PCI host is not dma-coherent); expected "
+            "accept-non-coherent with it";
+    return fail(Code::not_coherent, line);
+  }
+  for (const DeviceConfig& other : vm.devices) {
+    const PciFunctionFact* theirs = find_function(facts, other.pci);
+    if (theirs == nullptr || theirs->coherent == mine->coherent) continue;
+    dt::Line line = manifest::at(node, node.property("pci"));
+    line << "DMA of this device " << (mine->coherent ? "snoops" : "does not snoop") << " caches, that of " << other.name
+         << (mine->coherent ? " does not" : " does") << "; expected one kind in a VM";
+    return fail(Code::not_coherent, line);
+  }
+  return {};
+}
+
 // One INTx line belongs to one VM.
 Checked check_line(const PlatformFacts& facts, const Manifest& manifest, Node node, const VmConfig& vm,
                    const DeviceConfig& device) {
@@ -130,6 +151,8 @@ std::expected<void, ManifestError> check_against(const PlatformFacts& facts, con
       if (ok) ok = check_backing(facts, node(vsmmu.node), vsmmu);
     for (const DeviceConfig& device : vm.devices)
       if (ok && facts.enumerated) ok = check_device(facts, node(device.node), vm, device);
+    for (const DeviceConfig& device : vm.devices)
+      if (ok && facts.enumerated) ok = check_coherency(facts, node(device.node), vm, device);
     if (!ok) return ok;
   }
   if (!facts.enumerated) return {};

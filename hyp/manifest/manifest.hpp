@@ -68,8 +68,9 @@ struct DeviceConfig {
   std::uint8_t slot{};  // device number on the VM's virtual bus 0, 1..31
   ViolationPolicy on_violation{};
   AtsChoice ats{};
-  bool pri{};    // its page requests reach the guest; only with ats
-  bool pasid{};  // it may tag its transactions with SubstreamIDs
+  bool pri{};           // its page requests reach the guest; only with ats
+  bool pasid{};         // it may tag its transactions with SubstreamIDs
+  bool not_coherent{};  // accepted: its DMA does not snoop the CPUs' caches
 };
 
 struct VmConfig {
@@ -124,6 +125,7 @@ enum class ManifestErrorCode : std::uint8_t {
   no_such_device,
   not_a_function,  // the device is a bridge
   wrong_smmu,      // the device's SMMU does not back its vSMMU
+  not_coherent,    // the device's DMA does not snoop, and the manifest does not accept that; or the VM has both kinds
   shared_line,     // two VMs' devices on one INTx line
 };
 
@@ -152,6 +154,7 @@ struct PciFunctionFact {
   TopologyPath path;
   bool bridge{};
   std::string_view smmu;              // name of the SMMU that translates for it; empty: none does
+  bool coherent = true;               // its host's dma-coherent
   std::optional<std::uint32_t> line;  // INTID of its INTx line, if it has an Interrupt Pin that is routed
 };
 

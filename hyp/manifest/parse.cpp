@@ -70,8 +70,8 @@ constexpr auto kVsmmuProperties = [] {
   for (const NarrowingNumber& f : kNumbers) names[n++] = f.name;
   return names;
 }();
-constexpr std::array<std::string_view, 7> kDeviceProperties{"pci", "vsmmu", "slot", "on-violation",
-                                                            "ats", "pri",   "pasid"};
+constexpr std::array<std::string_view, 8> kDeviceProperties{"pci", "vsmmu", "slot",  "on-violation",
+                                                            "ats", "pri",   "pasid", "accept-non-coherent"};
 constexpr Vocabulary kRoot{.properties = kRootProperties, .nodes = kRootNodes};
 constexpr Vocabulary kList{.properties = {}, .nodes = {}, .free_names = true};  // vms, vsmmus, devices
 constexpr Vocabulary kVm{.properties = kVmProperties, .nodes = kVmNodes};
@@ -412,6 +412,9 @@ Checked read_device(Node node, const Manifest& manifest, const VmConfig& vm, Dev
     line << "substream-bits of " << vm.vsmmus[device.vsmmu].name << " is 0; expected 1 to 20, or no pasid";
     return fail(Code::bad_value, line);
   }
+  const auto not_coherent = flag(node, "accept-non-coherent");
+  if (!not_coherent) return std::unexpected{not_coherent.error()};
+  device.not_coherent = *not_coherent;
   device.ats = *ats;
   device.pri = *pri;
   device.pasid = *pasid;

@@ -8,6 +8,7 @@
 
 #include "guest-abi/smmu/print.hpp"
 #include "hyp/arch/barriers.hpp"
+#include "hyp/arch/cache.hpp"
 #include "hyp/gic/vgic.hpp"
 #include "hyp/log/log.hpp"
 #include "hyp/machine/machine.hpp"
@@ -84,6 +85,7 @@ class VsmmuDevice final : public MmioDevice, public vsmmu::Interrupts {
     return {words(pages_[0]), words(pages_[1])};
   }
   [[nodiscard]] PA page(unsigned n) const { return pages_[n]; }
+  [[nodiscard]] vsmmu::GuestMemory& memory() { return memory_; }
   [[nodiscard]] IPA base() const { return guest_map::vsmmu(index_); }
 
   [[nodiscard]] std::string_view name() const override { return vm_.config().vsmmus[index_].name; }
@@ -93,6 +95,7 @@ class VsmmuDevice final : public MmioDevice, public vsmmu::Interrupts {
   }
   MmioResult write(Vcpu&, MmioAccess access, std::uint64_t value) override {
     const auto progress = device->write(static_cast<std::uint32_t>(access.offset), access.size, value);
+    if (access.offset == static_cast<std::uint32_t>(smmu::Reg::CR1)) follow_cr1();
     return progress == vsmmu::Progress::done ? MmioResult::done : MmioResult::again;
   }
   void raise(vsmmu::Irq irq) override {
@@ -113,8 +116,15 @@ class VsmmuDevice final : public MmioDevice, public vsmmu::Interrupts {
   std::unique_ptr<vsmmu::VSmmu> device;
 
  private:
+  // Guarded by SMMUEN and the queues' enables: nothing is read or written meanwhile.
+  void follow_cr1() {
+    const auto cr1 = device->read(static_cast<std::uint32_t>(smmu::Reg::CR1), 4);
+    memory_.follow(device->announced().idr0, smmu::CR1{{{static_cast<std::uint32_t>(cr1)}}});
+  }
+
   Vm& vm_;
   unsigned index_;
+  VsmmuMemory memory_{vm_.memory(), clean_and_invalidate_to_poc};
   std::array<PA, 2> pages_{};
 };
 
@@ -263,9 +273,27 @@ bool on_tick() {
   return act() || quiet_ticks.fetch_add(1, std::memory_order_relaxed) < kTicksOfInterest;
 }
 
-std::expected<void, DeviceError> make_domain(Vm& vm, Devices& devices) {
+// The SMMU of this name; nullptr: it cannot be used.
+SmmuInstance* smmu_named(std::string_view name, const Platform& platform) {
+  const auto found = std::ranges::find(platform.smmus, name, &Smmu::name);
+  return machine_smmu(static_cast<unsigned>(found - platform.smmus.begin()));
+}
+
+// Does one of the VM's SMMUs walk tables past the caches? Then all of them do.
+bool walked_past_caches(const Vm& vm, const Platform& platform) {
+  for (const VsmmuConfig& config : vm.config().vsmmus)
+    for (const std::string_view name : config.backing) {
+      const SmmuInstance* smmu = smmu_named(name, platform);
+      if (smmu != nullptr && !smmu->capabilities().idr0.get<smmu::IDR0::COHACC>()) return true;
+    }
+  return false;
+}
+
+std::expected<void, DeviceError> make_domain(Vm& vm, Devices& devices, const Platform& platform) {
   const auto geometry = stage2::Geometry::make(CpuView::kInputBits, smmu::AddressSize::bits44);
-  auto domain = stage2::S2Domain::create(*geometry, coherent_table_pages(), grace, {});
+  const bool clean = walked_past_caches(vm, platform);
+  auto domain = stage2::S2Domain::create(*geometry, clean ? cleaned_table_pages() : coherent_table_pages(), grace,
+                                         {.clean_to_memory = clean});
   if (!domain) return error("vm %.*s: no memory for the DMA domain", TEXT(vm.name()));
   const stage2::Attributes ram{.memory = stage2::Memory::normal_wb, .read = true, .write = true, .execute = false};
   if (!(*domain)->map(vm.memory().base(), vm.memory_at(), vm.memory().bytes(), ram))
@@ -279,8 +307,7 @@ std::expected<void, DeviceError> make_vsmmu(Vm& vm, Devices& devices, unsigned i
   std::array<stage2::SmmuPort*, kMaxBackings> instances{};
   std::size_t count = 0;
   for (const std::string_view name : config.backing) {
-    const auto found = std::ranges::find(platform.smmus, name, &Smmu::name);
-    SmmuInstance* smmu = machine_smmu(static_cast<unsigned>(found - platform.smmus.begin()));
+    SmmuInstance* smmu = smmu_named(name, platform);
     if (smmu == nullptr)
       return error("vm %.*s: vsmmu %.*s: backing \"%.*s\" cannot be used, see above; expected an SMMU that can nest",
                    TEXT(vm.name()), TEXT(config.name), TEXT(name));
@@ -290,7 +317,7 @@ std::expected<void, DeviceError> make_vsmmu(Vm& vm, Devices& devices, unsigned i
   if (!device || !device->allocate_pages())
     return error("vm %.*s: vsmmu %.*s: no memory", TEXT(vm.name()), TEXT(config.name));
   const vsmmu::Config limits = vsmmu_limits(vm.config(), index, CpuView::kInputBits);
-  const vsmmu::Surroundings surroundings{.memory = vm.memory(),
+  const vsmmu::Surroundings surroundings{.memory = device->memory(),
                                          .interrupts = *device,
                                          .drain = drain,
                                          .domain = *devices.domain,
@@ -379,12 +406,13 @@ std::expected<void, DeviceError> add_function(Vm& vm, Devices& devices, std::siz
   const pci::VirtualFunction& shown = *devices.host->at(config.slot);
   report_missing(vm, config, vsmmu.announced(), visible, shown);
   if (shown.ats != 0) machine_pci().pass_translated(port, *function);
-  devices.functions[devices.function_count++] = {config.slot, config.vsmmu, intid, shown.ats != 0};
+  devices.functions[devices.function_count++] = {config.slot, config.vsmmu, intid, shown.ats != 0,
+                                                 machine_snoops(platform, *function)};
   return {};
 }
 
 std::expected<void, DeviceError> attach_all(Vm& vm, Devices& devices, const Platform& platform) {
-  if (auto ok = make_domain(vm, devices); !ok) return ok;
+  if (auto ok = make_domain(vm, devices, platform); !ok) return ok;
   for (unsigned i = 0; i < vm.config().vsmmus.size(); ++i)
     if (auto ok = make_vsmmu(vm, devices, i, platform); !ok) return ok;
   if (platform.pci_hosts.empty()) return {};

@@ -19,6 +19,7 @@ struct VmFunction {
   unsigned vsmmu{};       // index into Vm::vsmmus
   std::uint32_t intid{};  // of its INTA; 0: it has none
   bool ats{};             // granted, and there: function and SMMUs have it
+  bool coherent{};        // its DMA snoops; the same for all of a VM
 };
 
 // One line, for the operator: what of the manifest cannot be had, and why.

@@ -192,7 +192,7 @@ void write_pci(Writer& w, const GuestHardware& hw) {
            kMemory64Prefetch, Writer::high(kPci64.value), Writer::low(kPci64.value), Writer::high(kPci64.value),
            Writer::low(kPci64.value), Writer::high(kPci64Bytes), Writer::low(kPci64Bytes)});
   w.cells("#interrupt-cells", {1});
-  w.flag("dma-coherent");
+  if (hw.dma_coherent) w.flag("dma-coherent");
   if (hw.ats) w.flag("ats-supported");
 
   std::size_t lines = 0;

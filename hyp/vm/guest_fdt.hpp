@@ -30,7 +30,8 @@ struct GuestHardware {
   unsigned vcpus{};
   std::span<const GuestVsmmu> vsmmus;
   bool pci{};
-  bool ats{};  // some function has ATS
+  bool ats{};                // some function has ATS
+  bool dma_coherent = true;  // the functions' DMA
   std::span<const GuestFunction> functions;
   std::string_view bootargs;
   IPA initrd;  // used if initrd_bytes is not 0

@@ -64,9 +64,11 @@ std::expected<LoadedGuest, const char*> load_guest(Vm& vm, const FileSource& fil
   std::array<GuestFunction, kMaxVmDevices> functions{};
   std::size_t function_count = 0;
   bool ats = false;
+  bool dma_coherent = true;
   for (const VmFunction& f : vm_functions(vm)) {
     functions[function_count++] = {f.slot, f.vsmmu, f.intid};
     ats = ats || f.ats;
+    dma_coherent = dma_coherent && f.coherent;
   }
   const GuestHardware hardware{.ram = memory.base(),
                                .ram_bytes = memory.bytes(),
@@ -74,6 +76,7 @@ std::expected<LoadedGuest, const char*> load_guest(Vm& vm, const FileSource& fil
                                .vsmmus = {vsmmus.data(), vm.vsmmu_count},
                                .pci = vm.pci != nullptr,
                                .ats = ats,
+                               .dma_coherent = dma_coherent,
                                .functions = {functions.data(), function_count},
                                .bootargs = config.bootargs,
                                .initrd = initrd,

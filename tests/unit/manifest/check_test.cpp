@@ -57,6 +57,16 @@ struct Case {
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
 class ManifestCheckErrors : public testing::TestWithParam<Case> {};
+TEST(ManifestCheck, AcceptsNonCoherentDevicesByName) {
+  Machine machine;
+  machine.functions[3].coherent = machine.functions[4].coherent = false;
+  Tree tree = default_manifest();
+  for (const char* disk : {"disk1", "disk2"}) tree["vms"]["linux"]["devices"][disk].set("accept-non-coherent");
+  EXPECT_EQ(check(tree, machine.facts).error, "");
+  // It says what may be, not what is.
+  EXPECT_EQ(check(tree, Machine{}.facts).error, "");
+}
+
 TEST_P(ManifestCheckErrors, Line) {
   Tree tree = default_manifest();
   Machine machine;
@@ -96,6 +106,17 @@ constexpr Case kCases[] = {
      "/vms/linux/devices/disk1: pci = \"00:05.0\": this device is behind no SMMU; expected the backing of vsmmu0 to "
      "contain "
      "it"},
+    {"NotCoherent", Code::not_coherent, [](Tree&, Tree&, Machine& m) { m.functions[3].coherent = false; },
+     "/vms/linux/devices/disk1: pci = \"08:01.0/00.0\": the DMA of this device does not snoop caches (its PCI host is "
+     "not "
+     "dma-coherent); expected accept-non-coherent with it"},
+    {"BothKinds", Code::not_coherent,
+     [](Tree&, Tree& vm, Machine& m) {
+       m.functions[4].coherent = false;
+       vm["devices"]["disk2"].set("accept-non-coherent");
+     },
+     "/vms/linux/devices/disk1: pci = \"08:01.0/00.0\": DMA of this device snoops caches, that of disk2 does not; "
+     "expected one kind in a VM"},
     {"SharedLine", Code::shared_line,
      [](Tree& root, Tree&, Machine&) {
        Tree& b = test::add_vm(root, "b");

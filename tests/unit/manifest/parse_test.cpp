@@ -66,7 +66,7 @@ TEST(Manifest, EverythingElse) {
       .set("ats", "split-stage")
       .set("pri")
       .set("pasid");
-  test::add_device(a, "z", "08:1f.6").set("slot", cells(3));
+  test::add_device(a, "z", "08:1f.6").set("slot", cells(3)).set("accept-non-coherent");
   test::add_device(a, "w", "08:1f.5");
   test::add_vm(root, "b");
   const auto parsed = parse_tree(root);
@@ -100,6 +100,8 @@ TEST(Manifest, EverythingElse) {
   EXPECT_EQ(vm.devices[1].ats, AtsChoice::split_stage);
   EXPECT_TRUE(vm.devices[1].pri && vm.devices[1].pasid);
   EXPECT_EQ(vm.devices[2].ats, AtsChoice::none);
+  EXPECT_TRUE(vm.devices[2].not_coherent);
+  EXPECT_FALSE(vm.devices[3].not_coherent);
 }
 
 TEST(Manifest, PcpusAreAssignedAroundThePinnedOnes) {

@@ -148,6 +148,7 @@ TEST_F(GuestFdtTest, PciNamesTheSmmuOfEachFunction) {
 TEST_F(GuestFdtTest, AtsIsSupportedIfAFunctionHasIt) {
   make();
   EXPECT_FALSE(has("/pcie@3f000000", "ats-supported"));
+  EXPECT_TRUE(has("/pcie@3f000000", "dma-coherent"));
   hardware.ats = true;
   make();
   EXPECT_TRUE(has("/pcie@3f000000", "ats-supported"));

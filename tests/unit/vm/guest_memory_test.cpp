@@ -1,7 +1,10 @@
 #include "hyp/vm/guest_memory.hpp"
 
 #include <gtest/gtest.h>
+
 #include <array>
+#include <utility>
+#include <vector>
 
 namespace weir {
 namespace {
@@ -35,6 +38,40 @@ TEST_F(GuestMemoryTest, RefusesWhatSticksOut) {
   EXPECT_FALSE(memory_.contains(IPA{~std::uint64_t{0} - 3}, 8));
   EXPECT_TRUE(memory_.view(kBase, 0x1001).empty());
   EXPECT_EQ(memory_.view(kBase + 1, 0xfff).size(), 0xfffU);
+}
+
+// What was asked of the caches, in bytes.
+std::vector<std::pair<const void*, std::size_t>> maintained;
+void note(const void* at, std::size_t bytes) { maintained.emplace_back(at, bytes); }
+
+TEST_F(GuestMemoryTest, AVsmmuMaintainsCachesUntilTheGuestReliesOnCoherency) {
+  using namespace smmu;
+  maintained.clear();
+  VsmmuMemory seen{memory_, note};
+  EXPECT_TRUE(seen.read(kBase + 8, buffer_));
+  ASSERT_EQ(maintained.size(), 1u) << "before the read";
+  EXPECT_EQ(maintained[0], (std::pair<const void*, std::size_t>{&ram_[8], 8}));
+  EXPECT_TRUE(seen.write(kBase + 16, buffer_));
+  EXPECT_EQ(maintained.size(), 3u) << "before and after the write";
+  EXPECT_FALSE(seen.read(kBase + 0xff9, buffer_));
+  EXPECT_FALSE(seen.write(kBase - 1, buffer_));
+  EXPECT_EQ(maintained.size(), 3u) << "nothing outside";
+
+  constexpr auto kWb = QueueCacheability::write_back;
+  CR1 cr1 = CR1{}.set<CR1::TABLE_OC>(kWb).set<CR1::TABLE_IC>(kWb).set<CR1::QUEUE_OC>(kWb).set<CR1::QUEUE_IC>(kWb);
+  const IDR0 coherent = IDR0{}.set<IDR0::COHACC>(true);
+  seen.follow(coherent, cr1);
+  EXPECT_TRUE(seen.coherent());
+  EXPECT_TRUE(seen.read(kBase, buffer_) && seen.write(kBase, buffer_));
+  EXPECT_EQ(maintained.size(), 3u);
+  seen.follow(IDR0{}, cr1);
+  EXPECT_FALSE(seen.coherent());
+  CR1 table = cr1;
+  seen.follow(coherent, table.set<CR1::TABLE_IC>(QueueCacheability::non_cacheable));
+  EXPECT_FALSE(seen.coherent());
+  CR1 queue = cr1;
+  seen.follow(coherent, queue.set<CR1::QUEUE_OC>(QueueCacheability::non_cacheable));
+  EXPECT_FALSE(seen.coherent());
 }
 
 TEST(GuestMemory, EmptyRefusesEverything) {

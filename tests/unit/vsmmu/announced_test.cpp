@@ -475,7 +475,7 @@ TEST(Announced, IsNeverWiderThanAnyInstanceNorTheConfiguration) {
     ++made;
     expect_consistent(*a);
     for (const stage2::SmmuPort* port : ports) expect_no_wider(*a, port->capabilities(), config);
-    EXPECT_EQ(a->idr0.get<IDR0::MSI>(), config.msi);
+    EXPECT_EQ(a->idr0.get<IDR0::MSI>(), config.msi && a->idr0.get<IDR0::COHACC>());
     EXPECT_EQ(a->idr0.get<IDR0::SEV>(), config.sev);
     EXPECT_EQ(a->idr0.get<IDR0::ST_LEVEL>() == StLevel::two_level, config.two_level_stream_table);
     EXPECT_EQ(a->cmdq_log2(), std::min(config.cmdq_log2, 19u));

@@ -110,6 +110,16 @@ TEST(SteMerge, Stage1AttributesAreTaken) {
   EXPECT_EQ(m.get<Ste::S1CSH>(), Shareability::inner);
 }
 
+TEST(SteMerge, WithoutCoherencyCdsAreFetchedPastTheCaches) {
+  Ste v = s1();
+  v.set<Ste::S1CIR>(CdCacheability::write_back_ra).set<Ste::S1COR>(CdCacheability::write_through_ra);
+  MergeLimits limits = kLimits;
+  limits.coherent = false;
+  const auto m = merge_ste(v, kOn, limits, stage2());
+  EXPECT_EQ(m.ste.get<Ste::S1CIR>(), CdCacheability::non_cacheable);
+  EXPECT_EQ(m.ste.get<Ste::S1COR>(), CdCacheability::non_cacheable);
+}
+
 TEST(SteMerge, WithoutSubstreamsTheirFieldsAreIgnored) {
   Ste v = s1();
   v.set<Ste::S1CDMax>(20).set<Ste::S1Fmt>(S1Fmt::two_level_64k).set<Ste::S1DSS>(S1Dss::substream0);
