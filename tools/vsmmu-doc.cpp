@@ -113,6 +113,7 @@ class Instance final : public stage2::SmmuPort {
   stage2::Ticket issue_and_sync(std::span<const Command>) override { std::abort(); }
   void issue(std::span<const Command>) override { std::abort(); }
   [[nodiscard]] bool completed(stage2::Ticket) override { std::abort(); }
+  [[nodiscard]] bool atc_answers(StreamID) override { std::abort(); }
   [[nodiscard]] std::expected<void, stage2::Error> install_ste(StreamID, const Ste&) override { std::abort(); }
 
  private:
@@ -476,9 +477,7 @@ void stream_table() {
   heading(2, "Stream table entries");
   paragraph(kSteText);
   const auto limits = [](const stage2::Capabilities& c, const vsmmu::Config& config, vsmmu::AtsGrant ats) {
-    vsmmu::MergeLimits l = vsmmu::MergeLimits::of(announced(c, config), c);
-    l.ats = ats;
-    return l;
+    return vsmmu::MergeLimits::of(announced(c, config), c, {.ats = ats, .pri = ats != vsmmu::AtsGrant::none});
   };
   const auto rich = limits(best(), widest(), vsmmu::AtsGrant::split_stage);
   const auto poor = limits(poorest(), narrowest(), vsmmu::AtsGrant::none);
