@@ -29,9 +29,9 @@ constexpr std::string_view text_of(smmu::Reg reg) {
              "CMDQEN: the queue starts at CMDQ_CONS. Work that is under way ends first.";
     case CR0ACK: return "CR0, once it has taken effect. Poll it after each store to CR0.";
     case CR1:
-      return "Attributes of the SMMU's own accesses. They are kept and have no effect: Weir accesses the VM's memory "
-             "as Normal, "
-             "write-back, inner-shareable.";
+      return "Attributes of the SMMU's own accesses. Without cacheability, or without IDR0.COHACC, queues and tables "
+             "are read and written at "
+             "the point of coherency; else as Normal, write-back, inner-shareable. Nothing else of it has an effect.";
     case CR2:
       return "RECINVSID: without it, C_BAD_STREAMID is not recorded. PTM reads as 0: there is no broadcast "
              "invalidation.";
@@ -56,7 +56,7 @@ constexpr std::string_view text_of(smmu::Reg reg) {
     case EVENTQ_IRQ_CFG1:
     case PRIQ_IRQ_CFG1: return "The word that the message stores.";
     case GERROR_IRQ_CFG2:
-    case EVENTQ_IRQ_CFG2: return "Kept, without effect: see CR1.";
+    case EVENTQ_IRQ_CFG2: return "Kept, without effect.";
     case STRTAB_BASE:
       return "The stream table, which Weir reads when a CFGI command or SMMUEN has it read, and at no other time. RA "
              "has no effect.";
