@@ -155,10 +155,10 @@ void Run::skip(std::string_view why) {
 }
 
 std::span<const std::span<const Case>> all_cases() {
-  static const std::array<std::span<const Case>, 13> kAll{
-      register_cases(), queue_cases(),     interrupt_cases(), command_cases(), invalidation_cases(),
-      stream_cases(),   context_cases(),   walk_cases(),      event_cases(),   stall_cases(),
-      ats_cases(),      substream_cases(), two_level_cases()};
+  static const std::array<std::span<const Case>, 14> kAll{
+      register_cases(), queue_cases(),     interrupt_cases(), command_cases(),  invalidation_cases(),
+      stream_cases(),   context_cases(),   walk_cases(),      event_cases(),    stall_cases(),
+      ats_cases(),      substream_cases(), sharing_cases(),   two_level_cases()};
   return kAll;
 }
 

@@ -19,6 +19,7 @@ namespace weir::conformance {
 [[nodiscard]] std::span<const Case> stall_cases();         // 3.12, 4.7, 5.5
 [[nodiscard]] std::span<const Case> ats_cases();           // 3.9, 4.5, chapter 8
 [[nodiscard]] std::span<const Case> substream_cases();     // 3.3.2, 5.3
+[[nodiscard]] std::span<const Case> sharing_cases();       // shared virtual addressing, from one end to the other
 
 // Two-level stream tables. The last of all: QEMU's SMMU, once it has had one, takes no linear one until it is reset.
 [[nodiscard]] std::span<const Case> two_level_cases();
