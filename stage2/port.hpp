@@ -26,7 +26,8 @@ enum class Error : std::uint8_t {
   incompatible,  // the instance cannot join; see Incompatibility
 };
 
-// What one instance can do: its ID registers, after known errata were applied (IHI 0070, 6.3.1 to 6.3.7).
+// What one instance can do: its ID registers, after known errata were applied (IHI 0070, 6.3.1 to 6.3.7). IDR1.EVENTQS is
+// the size that its event queue has, not the largest that it could have.
 struct Capabilities {
   smmu::IDR0 idr0;
   smmu::IDR1 idr1;

@@ -83,6 +83,8 @@ bool SmmuInstance::init_event_queue() {
   events_size_ = std::uint32_t{1} << log2;
   const auto memory = hardware_.allocate(std::max<std::size_t>(events_size_ * sizeof(smmu::Event), kPage4K));
   if (!memory) return false;
+  // Whoever asks how much the queue can hold at a time is told what there is.
+  capabilities_.idr1.set<IDR1::EVENTQS>(log2);
   events_ = static_cast<smmu::Event*>(hardware_.pointer(*memory));
   using smmu::EVENTQ_BASE;
   hardware_.write64(Reg::EVENTQ_BASE, EVENTQ_BASE{}

@@ -268,6 +268,14 @@ TEST_F(SmmuInstanceTest, EventsThatArriveDuringADrainAreNotLeftBehind) {
   smmu->release(owner);
 }
 
+// A vSMMU that waits for all events so far waits for what fits, not for what would fit into the largest of queues.
+TEST_F(SmmuInstanceTest, SaysHowManyEventsFit) {
+  hardware.change<IDR1>(Reg::IDR1, [](auto& r) { r.template set<IDR1::EVENTQS>(19); });
+  start();
+  EXPECT_EQ(1u << smmu->capabilities().idr1.get<IDR1::EVENTQS>(), smmu->event_capacity());
+  EXPECT_LE(smmu->event_capacity(), 512u);
+}
+
 TEST_F(SmmuInstanceTest, GlobalErrorsAreAcknowledgedWithoutTouchingTheCommandQueues) {
   start();
   const auto active = [&] { return hardware.registers[Reg::GERROR] ^ hardware.registers[Reg::GERRORN]; };
