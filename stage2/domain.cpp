@@ -161,6 +161,8 @@ std::expected<void, Error> S2Domain::install(HostTag& tag, StreamID sid, std::op
   const Target ats = Target::stream(smmu, TargetKind::ats_stream, sid);
 
   const SpinLock::Guard guard{lock_};
+  // Under the lock: a change of stage 2 that found this out has cut the device off, and that must last.
+  if (use.ats && !smmu.atc_answers(sid)) return std::unexpected{Error::no_answer};
   Targets added;
   if (use.stage1 && !old.stage1) added.add(stage1);
   // Stays until the tag leaves: combined entries may outlive the streams that made them.

@@ -84,7 +84,7 @@ class S2Domain {
   // none of this domain is). `ste` already holds the stage-2 fields (fill_stage2). Where the new STE has no ATS and the
   // old one had, the device's own translations are invalidated after the STE has gone, and before anybody stops
   // invalidating them; but for a device that is known not to answer (`answers`), which then must not be given ATS again
-  // before it has been reset. Errors, with the old STE still in place: out_of_memory, no_such_stream.
+  // before it has been reset. Errors, with the old STE still in place: out_of_memory, no_such_stream, no_answer.
   [[nodiscard]] std::expected<void, Error> install(HostTag& tag, StreamID sid, std::optional<StreamUse> before,
                                                    const smmu::Ste& ste, bool answers = true);
   // The stream leaves the tag: installs `ste`, which does not use this domain (an aborting one), then drops `before`.

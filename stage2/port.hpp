@@ -24,6 +24,7 @@ enum class Error : std::uint8_t {
   out_of_range,  // address beyond the domain's input or output size
   live_block,    // would break a live block under DMA below BBML 1
   incompatible,  // the instance cannot join; see Incompatibility
+  no_answer,     // ATS for a device that does not answer invalidations; see SmmuPort::atc_answers
 };
 
 // What one instance can do: its ID registers, after known errata were applied (IHI 0070, 6.3.1 to 6.3.7). IDR1.EVENTQS is

@@ -174,8 +174,8 @@ bool VSmmu::update(Stream& s, bool invalidate) {
     // Invalid as before, but for another reason: what has happened until now was the old one.
     if (target.fault != s.fault) drain_before_change(*s.backing);
   } else if (!replace(s, target)) {
-    // Out of memory. The old STE may give access that the guest has just taken away: abort, for which nothing is
-    // needed.
+    // Out of memory, or ATS for a device that is about to be fenced. The old STE may give access that the guest has just
+    // taken away: abort, for which nothing is needed.
     ++counters_.install_failures;
     (void)take_out(s);
     return true;
@@ -218,10 +218,10 @@ void VSmmu::act_on_deferred() {
     bool silent = false;
     {
       const SpinLock::Guard guard{lock_};
+      s.fenced = s.fenced || s.timed_out;
       fence = s.timed_out && s.use;
       silent = s.flooded && s.use;
       s.timed_out = s.flooded = false;
-      s.fenced = s.fenced || fence;
     }
     if (!fence && !silent) continue;
     Target target;

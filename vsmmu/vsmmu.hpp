@@ -153,7 +153,7 @@ class VSmmu {
   // `smmu` has discarded page requests because its queue was full: the guest's queue overflows, too (8.1).
   void page_requests_lost(stage2::SmmuPort& smmu);
   // An invalidation of the device's own translations was not answered: the stream aborts, without ATS, until it is
-  // attached anew or the vSMMU is reset. Takes effect later (tick(), or the next store); may be called anywhere.
+  // attached anew. Takes effect later (tick(), or the next store); may be called anywhere.
   void atc_timed_out(VStreamID vsid);
   // Some ten times a second, from one pCPU at a time: terminates stalls that the guest has not answered, refills event
   // budgets, and does what could not be done at once (silence(), atc_timed_out()).

@@ -416,6 +416,24 @@ TEST_F(DomainTest, ADeviceThatDoesNotForgetIsCutOffBeforeAPageIsGivenAway) {
   domain->detach(std::move(on_a));
 }
 
+// Whoever owns the stream may be about to install another STE when the device is cut off.
+TEST_F(DomainTest, ADeviceThatWasCutOffGetsNoAtsByAnotherSte) {
+  auto on_a = tag(a);
+  ASSERT_TRUE(domain->map(kRamBase, PA{0x8000'0000}, kPage4K, {}));
+  const StreamUse use{.stage1 = true, .ats = true};
+  ASSERT_TRUE(domain->install(*on_a, StreamID{8}, std::nullopt, ste(*on_a, true, smmu::Eats::full)));
+  a.hung.insert(StreamID{8});
+  ASSERT_TRUE(domain->unmap(kRamBase, kPage4K));
+  const auto again = domain->install(*on_a, StreamID{8}, use, ste(*on_a, true, smmu::Eats::full));
+  ASSERT_FALSE(again);
+  EXPECT_EQ(again.error(), Error::no_answer);
+  EXPECT_EQ(a.stes[StreamID{8}].get<Ste::Config>(), smmu::SteConfig::abort);
+  // Without ATS it can do no harm: what it has translated is refused (ATSCHK).
+  ASSERT_TRUE(domain->install(*on_a, StreamID{8}, use, ste(*on_a, true)));
+  ASSERT_TRUE(domain->uninstall(*on_a, StreamID{8}, {.stage1 = true}, aborting()));
+  domain->detach(std::move(on_a));
+}
+
 struct Bbml1Test : DomainTest {
   Bbml1Test() : DomainTest{{.table = {.bbml = 1}}} {}
 };

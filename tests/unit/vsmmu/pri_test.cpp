@@ -297,5 +297,17 @@ TEST_F(PageRequests, ADeviceThatDoesNotAnswerIsFenced) {
   EXPECT_EQ(installed().get<Ste::Config>(), SteConfig::s2);
 }
 
+// What the guest asks for before the fence is up is refused with ATS, and does not take the fence's place.
+TEST_F(PageRequests, AnSteInBetweenDoesNotReplaceTheFence) {
+  smmu.hung.insert(kSid);
+  virt.vsmmu->atc_timed_out(kVsid);
+  guest.put_ste(kVsid.value, Guest::s1_ste(IPA{0x9000'0000}).set<Ste::EATS>(Eats::full));
+  guest.submit({cfgi_ste(kVsid.value), sync_none()});
+  EXPECT_EQ(installed(), vsmmu::abort_ste());
+  guest.put_ste(kVsid.value, Guest::s1_ste());
+  guest.submit({cfgi_ste(kVsid.value), sync_none()});
+  EXPECT_EQ(installed(), vsmmu::abort_ste());
+}
+
 }  // namespace
 }  // namespace weir::vsmmu::test
