@@ -113,6 +113,7 @@ void VirtualHost::release() {
   for (VirtualFunction& f : slots_) {
     if (f.physical == nullptr) continue;
     f.command = {};
+    f.fenced = true;  // a fence that comes late finds nothing to do
     f.config->write(f.physical->rid, kCommand, 2, Command{}.set<Command::IntxDisable>(true).words[0]);
     disable_translation_services(*f.config, f.physical->rid);
     update_mappings(f, false);

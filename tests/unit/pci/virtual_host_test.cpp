@@ -324,6 +324,15 @@ TEST_F(TranslationServices, AreOffWhenTheFunctionIsGivenBack) {
   EXPECT_EQ(card.get(kPasid + 6, 2), 0u);
 }
 
+// A VM may stop in the moment in which its device is found not to answer.
+TEST_F(TranslationServices, AFenceAfterwardsBringsNoInterruptBack) {
+  ASSERT_TRUE(host.add(bus, function, 1, true));
+  host.release();
+  EXPECT_EQ(card.get(kCommand, 2), 0x400u);
+  host.fence(1);
+  EXPECT_EQ(card.get(kCommand, 2), 0x400u) << "INTx stays off";
+}
+
 // Garbage to the granted capabilities: their own control registers change, and nothing else.
 TEST_F(TranslationServices, GarbageIsHarmless) {
   add({.ats = true, .pri = true, .pasid_bits = 20});
