@@ -51,6 +51,18 @@ void find_granted(VirtualFunction& f, const CapabilityGrant& grant) {
   if (grant.pri) take(f.pri, kExtendedPri, kPriEnd);
   if (grant.pasid_bits != 0) take(f.pasid, kExtendedPasid, kPasidEnd);
   f.pasid_bits = grant.pasid_bits;
+  f.page_requests = grant.page_requests;
+}
+
+// The most page requests that the guest may let the function have outstanding.
+std::uint32_t page_request_capacity(const VirtualFunction& f) {
+  const std::uint32_t own = f.config->read(f.physical->rid, static_cast<std::uint16_t>(f.pri + kPriCapacity), 4);
+  return std::min(own, f.page_requests);
+}
+
+void allocate_page_requests(const VirtualFunction& f, std::uint32_t asked) {
+  f.config->write(f.physical->rid, static_cast<std::uint16_t>(f.pri + kPriAllocation), 4,
+                  std::min(asked, page_request_capacity(f)));
 }
 
 }  // namespace
@@ -81,6 +93,7 @@ bool VirtualHost::add(ConfigPort& config, const Function& function, unsigned slo
   cut_at(kExtended);
   find_granted(f, grant);
   if (!assign(f)) return false;
+  if (f.pri != 0) allocate_page_requests(f, 0);  // whatever whoever had it before has left there
   slots_[slot] = f;
   return true;
 }
@@ -219,6 +232,7 @@ std::uint32_t VirtualHost::read_extended(VirtualFunction& f, std::uint16_t at) {
     if (at == capability && at != 0)
       return ExtendedCapability{{{physical()}}}.set<ExtendedCapability::Next>(behind(f, at)).words[0];
   if (at == kExtended) return ExtendedCapability{}.set<ExtendedCapability::Next>(granted(f)[0]).words[0];
+  if (f.pri != 0 && at == f.pri + kPriCapacity) return page_request_capacity(f);
   if (inside(at, f.ats, kAtsEnd) || inside(at, f.pri, kPriEnd)) return physical();
   if (inside(at, f.pasid, kPasidEnd)) {
     Pasid pasid{{{physical()}}};
@@ -238,11 +252,7 @@ void VirtualHost::write_extended(VirtualFunction& f, std::uint16_t at, std::uint
   if (f.ats != 0 && at == f.ats + kAtsControl) return write(Ats::Layout::guest[0], 0);
   if (f.pri != 0 && at == f.pri + kPriControl)
     return write(Pri::Layout::guest[0], Pri::ResponseFailure::mask | Pri::UnexpectedIndex::mask);
-  if (f.pri != 0 && at == f.pri + kPriAllocation) {
-    const std::uint32_t capacity = f.config->read(f.physical->rid, static_cast<std::uint16_t>(f.pri + kPriCapacity), 4);
-    value = std::min((now() & ~bytes) | (value & bytes), capacity);
-    return f.config->write(f.physical->rid, at, 4, value);
-  }
+  if (f.pri != 0 && at == f.pri + kPriAllocation) return allocate_page_requests(f, (now() & ~bytes) | (value & bytes));
   if (f.pasid != 0 && at == f.pasid + kPasidControl) return write(Pasid::Layout::guest[0], 0);
 }
 

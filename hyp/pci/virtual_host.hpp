@@ -42,7 +42,8 @@ struct IpaWindow {
 struct CapabilityGrant {
   bool ats = false;
   bool pri = false;
-  unsigned pasid_bits = 0;  // the widest PASID; 0: no PASID capability
+  unsigned pasid_bits = 0;          // the widest PASID; 0: no PASID capability
+  std::uint32_t page_requests = 0;  // with pri: the most that may be outstanding; what the guest sees as its capacity
 };
 
 // One of the VM's functions: device `slot`, function 0 on the virtual root bus.
@@ -62,6 +63,7 @@ struct VirtualFunction {
   std::uint16_t pri = 0;
   std::uint16_t pasid = 0;
   unsigned pasid_bits = 0;
+  std::uint32_t page_requests = 0;
   bool fenced = false;  // no DMA and no ATS, whatever the guest sets
 };
 

@@ -370,7 +370,19 @@ void report_missing(const Vm& vm, const DeviceConfig& config, const vsmmu::Annou
   if (config.pasid) missing("pasid", visible.pasid_bits != 0, function.pasid);
 }
 
-std::expected<void, DeviceError> add_function(Vm& vm, Devices& devices, std::size_t index, const Platform& platform) {
+// Functions behind the SMMU whose page requests it has to hold.
+unsigned page_requesters(std::span<const VmConfig> vms, unsigned smmu) {
+  unsigned n = 0;
+  for (const VmConfig& vm : vms)
+    for (const DeviceConfig& device : vm.devices) {
+      const pci::Function* function = device.pri ? machine_pci().find(device.pci) : nullptr;
+      if (function != nullptr && function->stream && function->stream->smmu == smmu) ++n;
+    }
+  return n;
+}
+
+std::expected<void, DeviceError> add_function(Vm& vm, Devices& devices, std::size_t index, const Platform& platform,
+                                              std::span<const VmConfig> vms) {
   const DeviceConfig& config = vm.config().devices[index];
   const pci::Function* function = machine_pci().find(config.pci);
   // check_against() has seen to it that the function exists and is behind one of the vSMMU's SMMUs.
@@ -399,7 +411,8 @@ std::expected<void, DeviceError> add_function(Vm& vm, Devices& devices, std::siz
     intid = *bound;
   }
   pci::ConfigPort& port = *machine_config(platform, *function);
-  const pci::CapabilityGrant visible = capability_grant(config, vsmmu.announced());
+  const unsigned page_requests = page_request_share(smmu->page_request_capacity(), page_requesters(vms, smmu->index()));
+  const pci::CapabilityGrant visible = capability_grant(config, vsmmu.announced(), page_requests);
   if (!devices.host->add(port, *function, config.slot, intid != 0, visible))
     return error("vm %.*s: device %.*s: slot %u is taken, or its BARs do not fit", TEXT(vm.name()), TEXT(config.name),
                  config.slot);
@@ -411,7 +424,8 @@ std::expected<void, DeviceError> add_function(Vm& vm, Devices& devices, std::siz
   return {};
 }
 
-std::expected<void, DeviceError> attach_all(Vm& vm, Devices& devices, const Platform& platform) {
+std::expected<void, DeviceError> attach_all(Vm& vm, Devices& devices, const Platform& platform,
+                                            std::span<const VmConfig> vms) {
   if (auto ok = make_domain(vm, devices, platform); !ok) return ok;
   for (unsigned i = 0; i < vm.config().vsmmus.size(); ++i)
     if (auto ok = make_vsmmu(vm, devices, i, platform); !ok) return ok;
@@ -422,18 +436,18 @@ std::expected<void, DeviceError> attach_all(Vm& vm, Devices& devices, const Plat
     return error("vm %.*s: no memory for the PCI host", TEXT(vm.name()));
   vm.pci = devices.host.get();
   for (std::size_t i = 0; i < vm.config().devices.size(); ++i)
-    if (auto ok = add_function(vm, devices, i, platform); !ok) return ok;
+    if (auto ok = add_function(vm, devices, i, platform, vms); !ok) return ok;
   return {};
 }
 
 }  // namespace
 
-std::expected<void, DeviceError> attach_devices(Vm& vm, const Platform& platform) {
+std::expected<void, DeviceError> attach_devices(Vm& vm, const Platform& platform, std::span<const VmConfig> vms) {
   machine_after_events(act_on_events);
   auto& devices = all[vm.id()];
   devices = make<Devices>();
   if (!devices) return error("vm %.*s: no memory for its devices", TEXT(vm.name()));
-  auto ok = attach_all(vm, *devices, platform);
+  auto ok = attach_all(vm, *devices, platform, vms);
   if (!ok) detach_devices(vm);
   return ok;
 }

@@ -28,8 +28,9 @@ struct DeviceError {
 };
 
 // Attaches everything that `vm`'s manifest lists: afterwards its devices' streams are under its vSMMUs and its virtual
-// PCI host answers. vm.vgic is there. On error nothing is attached.
-[[nodiscard]] std::expected<void, DeviceError> attach_devices(Vm& vm, const Platform& platform);
+// PCI host answers. vm.vgic is there. `vms`: of all VMs, which share what the SMMUs have. On error nothing is attached.
+[[nodiscard]] std::expected<void, DeviceError> attach_devices(Vm& vm, const Platform& platform,
+                                                              std::span<const VmConfig> vms);
 
 // Once, when all VMs have their devices and each vCPU its pCPU: the clock for what is done late.
 void start_device_clock(const Platform& platform);

@@ -34,10 +34,16 @@ vsmmu::StreamGrant stream_grant(const DeviceConfig& device) {
   return {.ats = kGrants[static_cast<unsigned>(device.ats)], .pri = device.pri, .stall = false};
 }
 
-pci::CapabilityGrant capability_grant(const DeviceConfig& device, const vsmmu::Announced& announced) {
+pci::CapabilityGrant capability_grant(const DeviceConfig& device, const vsmmu::Announced& announced,
+                                      unsigned page_requests) {
   return {.ats = device.ats != AtsChoice::none && announced.idr0.get<smmu::IDR0::ATS>(),
           .pri = device.pri && announced.idr0.get<smmu::IDR0::PRI>(),
-          .pasid_bits = device.pasid ? static_cast<unsigned>(announced.idr1.get<smmu::IDR1::SSIDSIZE>()) : 0};
+          .pasid_bits = device.pasid ? static_cast<unsigned>(announced.idr1.get<smmu::IDR1::SSIDSIZE>()) : 0,
+          .page_requests = page_requests};
+}
+
+unsigned page_request_share(unsigned capacity, unsigned functions) {
+  return std::max(capacity / 2 / std::max(functions, 1U), 1U);
 }
 
 }  // namespace weir

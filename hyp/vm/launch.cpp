@@ -50,7 +50,7 @@ bool make_vm(unsigned id, const Platform& platform) {
   if (!add_vm(std::move(*made))) return failed("too many VMs");
   if (!vgic_attach(vm)) return failed("no memory for its GIC");
   if (!console_attach(vm)) return failed("no memory for its console");
-  if (const auto ok = attach_devices(vm, platform); !ok) return failed(ok.error().text);
+  if (const auto ok = attach_devices(vm, platform, manifest.vms); !ok) return failed(ok.error().text);
   const auto loaded = load_guest(vm, initrd);
   if (!loaded) return failed(loaded.error());
   entries[id] = {loaded->entry, loaded->devicetree.value};

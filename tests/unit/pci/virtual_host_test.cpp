@@ -264,7 +264,7 @@ TEST_F(TranslationServices, AtsControlIsTheGuests) {
 }
 
 TEST_F(TranslationServices, PriControlIsTheGuestsAndStatusIsClearedByOnes) {
-  add({.ats = true, .pri = true});
+  add({.ats = true, .pri = true, .page_requests = 1000});
   wr(kPri + 4, 2, 0xffff);
   EXPECT_EQ(card.get(kPri + 4, 4) & 0xffff, 3u);
   EXPECT_EQ(card.get(kPri + 6, 2) & 3, 0u) << "ones that the guest did not write";
@@ -276,6 +276,21 @@ TEST_F(TranslationServices, PriControlIsTheGuestsAndStatusIsClearedByOnes) {
   EXPECT_EQ(card.get(kPri + 12, 4), 16u);
   wr(kPri + 12, 4, 65);
   EXPECT_EQ(card.get(kPri + 12, 4), 64u) << "no more than there are";
+}
+
+// The SMMU's queue is everybody's: no guest gives its device more credits than its share of it.
+TEST_F(TranslationServices, PageRequestsAreNoMoreThanTheShare) {
+  card.set(kPri + 12, 4, 60);  // of whoever had it before
+  add({.ats = true, .pri = true, .page_requests = 20});
+  EXPECT_EQ(card.get(kPri + 12, 4), 0u);
+  EXPECT_EQ(rd(kPri + 8), 20u);
+  EXPECT_EQ(rd(kPri + 8, 1), 20u);
+  wr(kPri + 12, 4, 19);
+  EXPECT_EQ(card.get(kPri + 12, 4), 19u);
+  for (const unsigned size : {1u, 2u, 4u}) {
+    wr(kPri + 12, size, 0xffff'ffff);
+    EXPECT_EQ(card.get(kPri + 12, 4), 20u) << size;
+  }
 }
 
 TEST_F(TranslationServices, PasidsAreAsWideAsTheSmmusSubstreams) {

@@ -86,15 +86,24 @@ TEST_F(Grants, CapabilitiesNeedBothTheManifestAndTheSmmus) {
   all.idr0.set<smmu::IDR0::ATS>(true).set<smmu::IDR0::PRI>(true);
   all.idr1.set<smmu::IDR1::SSIDSIZE>(8);
   DeviceConfig device;
-  pci::CapabilityGrant grant = capability_grant(device, all);
+  pci::CapabilityGrant grant = capability_grant(device, all, 7);
   EXPECT_FALSE(grant.ats || grant.pri || grant.pasid_bits != 0);
   device.ats = AtsChoice::split_stage;
   device.pri = device.pasid = true;
-  grant = capability_grant(device, all);
+  grant = capability_grant(device, all, 7);
   EXPECT_TRUE(grant.ats && grant.pri);
   EXPECT_EQ(grant.pasid_bits, 8U);
-  grant = capability_grant(device, {});
+  EXPECT_EQ(grant.page_requests, 7U);
+  grant = capability_grant(device, {}, 7);
   EXPECT_FALSE(grant.ats || grant.pri || grant.pasid_bits != 0);
+}
+
+TEST_F(Grants, PageRequestsOfAllFitIntoTheQueue) {
+  EXPECT_EQ(page_request_share(1024, 1), 512U);
+  EXPECT_EQ(page_request_share(1024, 3), 170U);
+  for (unsigned functions = 1; functions <= 256; ++functions)
+    EXPECT_LE(functions * page_request_share(1024, functions), 512U) << functions;
+  EXPECT_EQ(page_request_share(2, 9), 1U) << "without any, it could not ask at all";
 }
 
 }  // namespace
