@@ -115,7 +115,6 @@ class Instance final : public stage2::SmmuPort {
   [[nodiscard]] bool completed(stage2::Ticket) override { std::abort(); }
   [[nodiscard]] bool atc_answers(StreamID) override { std::abort(); }
   [[nodiscard]] std::expected<void, stage2::Error> install_ste(StreamID, const Ste&) override { std::abort(); }
-  [[nodiscard]] bool atc_answers(StreamID) override { std::abort(); }
 
  private:
   stage2::Capabilities capabilities_;

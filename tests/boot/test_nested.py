@@ -15,8 +15,6 @@ def test_two_instances():
     expect_handled(result)
     for device in ("testdev1", "testdev2", "testdev3"):
         expect_violation(result, device)
-    # Events start the clock for late work; test_linux has none, and needs no tick.
-    assert weir_lines(result, "ticks of the clock"), f"the clock did not run (log: {result.path / 'console.log'})"
 
 
 @limit(90)
