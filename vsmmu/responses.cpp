@@ -74,7 +74,10 @@ void VSmmu::tick() {
   {
     const SpinLock::Guard guard{lock_};
     stalls_.age();
-    for (std::size_t i = 0; i < stream_count_; ++i) streams_[i].budget.refill();
+    for (std::size_t i = 0; i < stream_count_; ++i) {
+      streams_[i].budget.refill();
+      streams_[i].overflows.refill();
+    }
   }
   for (;;) {
     std::optional<Stall> late;
@@ -99,7 +102,7 @@ bool VSmmu::handle_page_request(stage2::SmmuPort& smmu, const smmu::PriEntry& re
   IrqUnit::Due due;
   {
     const SpinLock::Guard guard{lock_};
-    const Stream* const s = find(smmu, sid);
+    Stream* const s = find(smmu, sid);
     if (s == nullptr || !s->grant.pri || s->fenced) return false;
     const PasidRules rules{.substreams = announced_.idr1.get<smmu::IDR1::SSIDSIZE>() != 0,
                            .always = announced_.idr3.get<smmu::IDR3::PPS>(),
@@ -109,6 +112,9 @@ bool VSmmu::handle_page_request(stage2::SmmuPort& smmu, const smmu::PriEntry& re
     delivered = deliver_page_request(queue, memory_, rules, rebuild_page_request(request, s->vsid));
     if (delivered.prod != queue.prod) registers_.publish_priq_prod(delivered.prod);
     if (delivered.abort) irqs_.activate<smmu::GERROR::PRIQ_ABT_ERR>(due);
+    // "Success" makes the device ask again at once, for ever where the guest leaves its queue full. A failure ends that.
+    if (delivered.answer && delivered.answer->response == smmu::PriResponse::success && !s->overflows.take())
+      delivered.answer = PriDelivered::Answer{smmu::PriResponse::failure, std::nullopt};
     if (delivered.interrupt) irqs_.signal(Irq::priq, due);
     ++(delivered.written ? page_requests_ : page_requests_refused_);
   }

@@ -83,7 +83,8 @@ struct Stream {
   bool atc_issued = false;               // an ATC_INV that no SYNC of the guest has completed; the owner's alone
   std::optional<StreamConfig> previous;  // while the STE is being replaced: events may still be about this one
   EventBudget budget;
-  bool flooded = false;  // the budget is used up: to abort silently until the guest next invalidates its configuration
+  EventBudget overflows;  // page requests that found the guest's queue full: above it, they fail
+  bool flooded = false;   // the budget is used up: to abort silently until the guest next invalidates its configuration
   bool timed_out = false;  // see atc_timed_out(): to be fenced,
   bool fenced = false;     // which it is
 };

@@ -297,6 +297,24 @@ TEST_F(PageRequests, ADeviceThatDoesNotAnswerIsFenced) {
   EXPECT_EQ(installed().get<Ste::Config>(), SteConfig::s2);
 }
 
+// Each such answer makes the device ask again, at the cost of whoever's pCPU takes the interrupt.
+TEST_F(PageRequests, AQueueThatStaysFullMakesThemFailInTheEnd) {
+  virt.vsmmu->page_requests_lost(smmu);
+  for (unsigned i = 0; i < vsmmu::EventBudget::kBurst; ++i) ASSERT_TRUE(arrives(request(true)));
+  EXPECT_EQ(responses().back(), pri_resp(kSid, {}, 0x55, PriResponse::success));
+  EXPECT_TRUE(arrives(request(true)));
+  EXPECT_EQ(responses(), (std::vector<PriResp>{pri_resp(kSid, {}, 0x55, PriResponse::failure)}));
+  virt.vsmmu->tick();
+  EXPECT_TRUE(arrives(request(true)));
+  EXPECT_EQ(responses(), (std::vector<PriResp>{pri_resp(kSid, {}, 0x55, PriResponse::success)}));
+  // Requests that the guest gets to see have no such bound.
+  for (unsigned i = 0; i < 2 * vsmmu::EventBudget::kBurst; ++i) {
+    guest.write(Reg::PRIQ_CONS, guest.read(Reg::PRIQ_PROD));
+    ASSERT_TRUE(arrives(request(true)));
+  }
+  EXPECT_TRUE(responses().empty());
+}
+
 // What the guest asks for before the fence is up is refused with ATS, and does not take the fence's place.
 TEST_F(PageRequests, AnSteInBetweenDoesNotReplaceTheFence) {
   smmu.hung.insert(kSid);
