@@ -140,8 +140,8 @@ class Binding final : public StreamOwner {
   bool on_page_request(SmmuInstance& from, const smmu::PriEntry& request) override;
   void on_page_requests_lost(SmmuInstance& from) override;
   void on_atc_timeout(SmmuInstance& from) override;
-  // What could not be done while events were being delivered. True: not all of it could be done now either.
-  bool act();
+  // What could not be done while events were being delivered.
+  void act();
 
   SmmuInstance& smmu;
   std::uint64_t violations = 0;
@@ -154,7 +154,6 @@ class Binding final : public StreamOwner {
   const DeviceConfig& config_;
   vsmmu::VSmmu& vsmmu_;
   std::uint64_t host_events_ = 0;
-  std::atomic<bool> silence_{false};
   std::atomic<bool> punish_{false};
   std::atomic<bool> hung_{false};
 };
@@ -173,7 +172,6 @@ void Binding::on_event(SmmuInstance& from, const smmu::Event& event) {
   something_happened();
   const auto report = vsmmu_.handle_event(from, event);
   if (!report) return;
-  if (report->flooding) silence_.store(true);
   if (report->owner == vsmmu::EventOwner::stage2) violation(event);
   if (report->owner == vsmmu::EventOwner::host && std::has_single_bit(++host_events_)) {
     Text<200> text;
@@ -212,15 +210,13 @@ void Binding::violation(const smmu::Event& event) {
   if (config_.on_violation != ViolationPolicy::log) punish_.store(true);
 }
 
-bool Binding::act() {
-  if (silence_.load() && vsmmu_.silence(vsid())) silence_.store(false);
+void Binding::act() {
   if (punish_.exchange(false)) punish();
   if (hung_.exchange(false)) {
     vm_.pci->fence(config_.slot);
     log("vm %.*s: device %.*s does not answer invalidations of its address translations: it is cut off",
         TEXT(vm_.name()), TEXT(config_.name));
   }
-  return silence_.load();
 }
 
 void Binding::punish() {
@@ -249,19 +245,12 @@ struct Devices {
 };
 constinit std::array<std::unique_ptr<Devices>, kMaxVms> all;
 
-// True: there is more to do, later.
-bool act() {
-  bool more = false;
+void act_on_events() {
   for (const auto& devices : all) {
     if (!devices) continue;
     for (const auto& binding : devices->bindings)
-      if (binding && binding->act()) more = true;
+      if (binding) binding->act();
   }
-  return more;
-}
-
-void act_on_events() {
-  if (act()) machine_want_tick();
 }
 
 bool on_tick() {
@@ -270,7 +259,8 @@ bool on_tick() {
     for (const auto& vsmmu : devices->vsmmus)
       if (vsmmu && vsmmu->device) vsmmu->device->tick();
   }
-  return act() || quiet_ticks.fetch_add(1, std::memory_order_relaxed) < kTicksOfInterest;
+  act_on_events();
+  return quiet_ticks.fetch_add(1, std::memory_order_relaxed) < kTicksOfInterest;
 }
 
 // The SMMU of this name; nullptr: it cannot be used.
