@@ -6,7 +6,7 @@ MAKEFLAGS += --no-builtin-rules --no-builtin-variables
 .DELETE_ON_ERROR:
 JOBS ?= $(shell nproc)
 
-goals := help image guests manifest-check vsmmu-doc docs host el2-libs run shell test unit mutants boot-test format format-check lint check-no-fp
+goals := help image guests manifest-check vsmmu-doc docs host el2-libs run shell bench test unit mutants boot-test format format-check lint check-no-fp
 .PHONY: $(goals) toolchain clean distclean
 .DEFAULT_GOAL := help
 
@@ -16,6 +16,7 @@ help:
 	@echo "make shell           the same, with a shell in the guest"
 	@echo "make test            everything that CI checks; make unit, make boot-test, make check-no-fp: parts of it"
 	@echo "                     (T=name runs the unit tests or boot tests of that name only)"
+	@echo "make bench           what Weir's work costs, in instructions: build/bench/bench.json and plots (T=quick: one SMMU, in seconds)"
 	@echo "make mutants         plant faults in the vSMMU, one at a time: the tests must notice each (T=name: those of that name)"
 	@echo "make guests          the payloads of tests/guests"
 	@echo "make manifest-check  build/host/manifest-check, which checks a manifest"
@@ -147,6 +148,8 @@ run: image guests
 	@python3 tools/run_linux.py
 shell: image guests
 	@python3 tools/run_linux.py --shell
+bench: image guests
+	@python3 tests/bench/run.py $(T)
 
 unit: build/host/unit-tests
 	@build/host/unit-tests $(if $(T),--gtest_filter='*$(T)*')

@@ -25,6 +25,14 @@ class TestDevice {
 
   // Writes `bytes` bytes of the pattern to `iova`, compares with `physical`. Runs at once.
   Result dma(std::uint64_t iova, std::uint64_t physical, std::uint32_t bytes = 4) const {
+    prepare(iova, physical, bytes);
+    (void)load32(trigger());
+    const std::uint32_t result = load32(registers_ + kResult);
+    barrier();
+    return static_cast<Result>(result);
+  }
+  // The same in parts: after prepare() a 32-bit load from trigger() runs the DMA.
+  void prepare(std::uint64_t iova, std::uint64_t physical, std::uint32_t bytes = 4) const {
     constexpr std::uint32_t kNonSecure = 0xa;
     set(kIovaLow, static_cast<std::uint32_t>(iova));
     set(kIovaHigh, static_cast<std::uint32_t>(iova >> 32));
@@ -35,11 +43,8 @@ class TestDevice {
     barrier();
     set(kDoorbell, 1);
     barrier();
-    (void)load32(registers_ + kTrigger);
-    const std::uint32_t result = load32(registers_ + kResult);
-    barrier();
-    return static_cast<Result>(result);
   }
+  [[nodiscard]] std::uint64_t trigger() const { return registers_ + kTrigger; }
 
  private:
   enum Register : std::uint32_t {

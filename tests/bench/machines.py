@@ -1,0 +1,127 @@
+"""The machines and manifests of the measurements on bare metal (payload tests/guests/bench)."""
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(REPOSITORY / "tools"))
+
+from qemu import BUSES_PER_PXB, SMMU_BASE, SMMU_SIZE, Machine, Result, compile_dts  # noqa: E402
+
+IMAGE = REPOSITORY / "build/Image"
+PAYLOAD = REPOSITORY / "build/guests/bench.bin"
+TESTDEV = "iommu-testdev"
+
+
+class Failure(Exception):
+    """A measurement could not be made: the reason in one line."""
+
+
+@dataclass
+class Vm:
+    instances: list[int]  # the SMMUs behind its vSMMU, one device on each
+    bootargs: str = ""
+    properties: str = ""  # of the vSMMU
+    memory: int = 128 << 20
+
+
+@dataclass
+class Values:
+    """What a payload measured: by key, the median, the least and the most of its samples; and Weir's own lines."""
+    by_key: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    result: Result | None = None
+
+    def __getitem__(self, key: str) -> int:
+        if key not in self.by_key:
+            raise Failure(f"the payload has not measured {key} (log: {self.log()})")
+        return self.by_key[key][0]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.by_key
+
+    def weir(self, pattern: str) -> re.Match:
+        """The first line of Weir's that the pattern is found in."""
+        for line in self.result.lines:
+            if "weir: " in line and (match := re.search(pattern, line)):
+                return match
+        raise Failure(f"Weir does not say {pattern} (log: {self.log()})")
+
+    def log(self) -> Path:
+        return self.result.path / "console.log"
+
+
+def device_at(smmu: int) -> str:
+    """Topology path of an iommu-testdev: on the root bus of SMMU 0, behind a root port elsewhere."""
+    return "00:10.0" if smmu == 0 else f"{smmu * BUSES_PER_PXB:02x}:01.0/00.0"
+
+
+def machine(name: str, smmus: int, cpus: int = 1, memory: str = "1G", icount: bool = True) -> Machine:
+    """SMMUs with one iommu-testdev each."""
+    devices = []
+    for n in range(smmus):
+        if n == 0:
+            devices.append(f"{TESTDEV},bus=pcie.0,addr=0x10")
+        else:
+            devices += [f"pcie-root-port,id=rp{n},bus=pcie.{n},addr=1,chassis={n},slot=1", f"{TESTDEV},bus=rp{n}"]
+    return Machine(f"bench/{name}", smmus=smmus, cpus=cpus, memory=memory, devices=devices, icount=icount)
+
+
+def manifest(vms: list[Vm]) -> str:
+    nodes = ""
+    for number, vm in enumerate(vms):
+        backing = ", ".join(f'"smmuv3@{SMMU_BASE + n * SMMU_SIZE:x}"' for n in vm.instances)
+        devices = "".join(f"""
+				dev{n} {{
+					pci = "{device_at(n)}";
+					vsmmu = <&v{number}>;
+				}};
+""" for n in vm.instances)
+        bootargs = f"devices={len(vm.instances)} {vm.bootargs}".strip()
+        nodes += f"""
+		vm{number} {{
+			kernel = "bench.bin";
+			entry-offset = <0x0 0x0>;
+			bootargs = "{bootargs}";
+			cpus = <1>;
+			memory = <{vm.memory >> 32:#x} {vm.memory & 0xffffffff:#x}>;
+			vsmmus {{
+				v{number}: v{number} {{
+					backing = {backing};
+					{vm.properties}
+				}};
+			}};
+			devices {{{devices}
+			}};
+		}};
+"""
+    return f"""/dts-v1/;
+/ {{
+	compatible = "weir,manifest-v1";
+	exit = "semihosting";
+	vms {{{nodes}
+	}};
+}};
+"""
+
+
+def values_of(result: Result) -> Values:
+    values = Values(result=result)
+    for line in result.lines:
+        if match := re.search(r"guest: bench: value (\S+) (\d+) (\d+) (\d+)", line):
+            values.by_key[match[1]] = (int(match[2]), int(match[3]), int(match[4]))
+        if match := re.search(r"guest: bench: FAIL .*|weir: panic.*", line):
+            raise Failure(f"{match[0].strip()} (log: {values.log()})")
+    if reason := result.failure():
+        raise Failure(f"{reason} (log: {values.log()})")
+    if "guest: bench: OK" not in result.log:
+        raise Failure(f"the payload gave no verdict (log: {values.log()})")
+    return values
+
+
+def measure(name: str, vms: list[Vm], smmus: int, limit: float = 120, **options) -> Values:
+    m = machine(name, smmus, cpus=len(vms), **options)
+    initrd = m.initrd({"manifest.dtb": compile_dts(manifest(vms), m.path / "manifest.dtb"), "bench.bin": PAYLOAD})
+    return values_of(m.run(IMAGE, initrd, limit=limit, echo=False))

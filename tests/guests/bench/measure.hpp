@@ -1,0 +1,49 @@
+// Counts what a trapped access costs. Under QEMU's -icount shift=0 the counter ticks once for each instruction, at whatever
+// exception level, so the difference of two readings is exact and the same from run to run.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+namespace weir::guest {
+
+inline constexpr unsigned kSamples = 16;
+
+// Ticks from before the store of `value` to `at` until after it.
+[[nodiscard]] inline std::uint64_t ticks_of_store(std::uint64_t at, std::uint32_t value) {
+  std::uint64_t before, after;
+  asm volatile("dsb sy\n isb\n mrs %0, cntvct_el0\n str %w2, [%3]\n mrs %1, cntvct_el0"
+               : "=&r"(before), "=&r"(after)
+               : "r"(value), "r"(at)
+               : "memory");
+  return after - before;
+}
+// The same of a load.
+[[nodiscard]] inline std::uint64_t ticks_of_load(std::uint64_t at) {
+  std::uint64_t before, after, value;
+  asm volatile("dsb sy\n isb\n mrs %0, cntvct_el0\n ldr %w2, [%3]\n mrs %1, cntvct_el0"
+               : "=&r"(before), "=&r"(after), "=&r"(value)
+               : "r"(at)
+               : "memory");
+  return after - before;
+}
+
+// Samples of one measurement.
+class Samples {
+ public:
+  void add(std::uint64_t ticks) {
+    if (count_ < values_.size()) values_[count_++] = ticks;
+  }
+  // "value KEY MEDIAN LEAST MOST", `baseline` taken off each.
+  void report(std::string_view key, std::uint64_t baseline) const;
+
+ private:
+  std::array<std::uint64_t, kSamples> values_{};
+  std::size_t count_ = 0;
+};
+
+// A line "value KEY V V V" of something that is not sampled.
+void report(std::string_view key, std::uint64_t value);
+
+}  // namespace weir::guest
