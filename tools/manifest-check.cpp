@@ -100,6 +100,15 @@ void sum_up(const weir::Manifest& manifest) {
     std::printf("vm %.*s: %u CPUs, %llu MiB, %zu vSMMUs, %zu devices\n", static_cast<int>(vm.name.size()),
                 vm.name.data(), vm.vcpus, static_cast<unsigned long long>(vm.memory >> 20), vm.vsmmus.size(),
                 vm.devices.size());
+    for (const weir::VsmmuConfig& vsmmu : vm.vsmmus)
+      std::printf("  vSMMU %.*s: %zu SMMUs, %s invalidation%s%s\n", static_cast<int>(vsmmu.name.size()),
+                  vsmmu.name.data(), vsmmu.backing.size(),
+                  vsmmu.invalidation == weir::Invalidation::precise ? "precise" : "strict",
+                  vsmmu.no_global_pages ? ", no global pages" : "", vsmmu.late_events ? ", late events" : "");
+    for (std::size_t to = 0; to < manifest.vms.size(); ++to)
+      if (vm.may_share_with(to))
+        std::printf("  may offer its memory to %.*s\n", static_cast<int>(manifest.vms[to].name.size()),
+                    manifest.vms[to].name.data());
     for (const weir::DeviceConfig& device : vm.devices) {
       char text[weir::TopologyPath::kMaxText];
       const std::string_view path = device.pci.print(text);

@@ -43,11 +43,20 @@ struct VsmmuNarrowing {
   std::uint8_t pri_queue_log2{12};
 };
 
+// Where a guest's TLB invalidations go.
+enum class Invalidation : std::uint8_t {
+  strict,  // to every instance that may hold anything of the vSMMU
+  precise  // to those that may hold entries of the ASID
+};
+
 struct VsmmuConfig {
   std::string_view name;
   int node{};                                  // offset in Manifest::blob, for messages
   StaticVector<std::string_view, 16> backing;  // node names of physical SMMUs
   VsmmuNarrowing narrowing;
+  Invalidation invalidation{};
+  bool no_global_pages{};  // promised: the guest has no global stage-1 pages; only with `precise`
+  bool late_events{};      // accepted: a SYNC waits for events only of instances that its commands went to
 };
 
 // What happens when a device touches memory that its VM does not own.
@@ -81,11 +90,16 @@ struct VmConfig {
   std::string_view bootargs;                  // may be empty
   std::uint64_t memory{};                     // bytes
   std::optional<std::uint64_t> entry_offset;  // a raw payload is put and entered here; none: an arm64 Image
+  bool memory_calls{};                        // may give memory back, ask for it again, and be offered another VM's
+  std::uint8_t share_with{};                  // bit n: may offer its memory to VM n of the manifest
   unsigned vcpus{};
   StaticVector<std::uint16_t, kMaxVcpus> pcpus;  // pCPU of each vCPU; empty until assign_pcpus() unless pinned
   StaticVector<VsmmuConfig, kMaxVsmmus> vsmmus;
   StaticVector<DeviceConfig, kMaxVmDevices> devices;
+
+  [[nodiscard]] bool may_share_with(std::size_t vm) const { return vm < kMaxVms && (share_with >> vm & 1) != 0; }
 };
+static_assert(kMaxVms <= 8 * sizeof(VmConfig::share_with));
 
 enum class ExitMethod : std::uint8_t { psci, semihosting };
 
@@ -116,6 +130,7 @@ enum class ManifestErrorCode : std::uint8_t {
   bad_kernel,  // the file is no arm64 Image, and there is no entry-offset
   no_fit,      // kernel and initrd do not fit into the VM's memory
   no_such_vsmmu,
+  no_such_vm,
   device_given_twice,
   // against the platform
   too_much_memory,

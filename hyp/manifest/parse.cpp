@@ -32,8 +32,8 @@ struct Vocabulary {
 };
 constexpr std::array<std::string_view, 2> kRootProperties{"compatible", "exit"};
 constexpr std::array<std::string_view, 1> kRootNodes{"vms"};
-constexpr std::array<std::string_view, 7> kVmProperties{"kernel", "initrd", "bootargs",    "cpus",
-                                                        "pcpus",  "memory", "entry-offset"};
+constexpr std::array<std::string_view, 9> kVmProperties{"kernel", "initrd",       "bootargs",     "cpus",      "pcpus",
+                                                        "memory", "entry-offset", "memory-calls", "share-with"};
 constexpr std::array<std::string_view, 2> kVmNodes{"vsmmus", "devices"};
 
 // Properties of a vSMMU that take something away, and where they are kept.
@@ -64,8 +64,10 @@ constexpr std::array<NarrowingNumber, 6> kNumbers{
      {"event-queue-log2", &VsmmuNarrowing::event_queue_log2, 0, {}, {}, {}},
      {"pri-queue-log2", &VsmmuNarrowing::pri_queue_log2, 0, {}, {}, {}}}};
 constexpr auto kVsmmuProperties = [] {
-  std::array<std::string_view, 1 + kFlags.size() + kNumbers.size()> names{"backing"};
-  std::size_t n = 1;
+  constexpr std::array<std::string_view, 4> kOthers{"backing", "invalidation", "no-global-pages", "late-events"};
+  std::array<std::string_view, kOthers.size() + kFlags.size() + kNumbers.size()> names{};
+  std::size_t n = 0;
+  for (const std::string_view name : kOthers) names[n++] = name;
   for (const NarrowingFlag& f : kFlags) names[n++] = f.name;
   for (const NarrowingNumber& f : kNumbers) names[n++] = f.name;
   return names;
@@ -294,6 +296,24 @@ Checked read_payload(Node node, const FileSource& files, VmConfig& vm) {
   return {};
 }
 
+Checked read_invalidation(Node node, VsmmuConfig& vsmmu) {
+  static constexpr std::array<Choice<Invalidation>, 2> kChoices{
+      {{"strict", Invalidation::strict}, {"precise", Invalidation::precise}}};
+  const auto invalidation = choice(node, "invalidation", kChoices, Invalidation::strict);
+  if (!invalidation) return std::unexpected{invalidation.error()};
+  const auto no_global_pages = flag(node, "no-global-pages");
+  if (!no_global_pages) return std::unexpected{no_global_pages.error()};
+  const auto late_events = flag(node, "late-events");
+  if (!late_events) return std::unexpected{late_events.error()};
+  if (*no_global_pages && *invalidation != Invalidation::precise)
+    return wrong(Code::missing, node, node.property("no-global-pages"), "nothing is filtered in strict mode",
+                 "invalidation = \"precise\" with it");
+  vsmmu.invalidation = *invalidation;
+  vsmmu.no_global_pages = *no_global_pages;
+  vsmmu.late_events = *late_events;
+  return {};
+}
+
 Checked read_vsmmu(Node node, VsmmuConfig& vsmmu) {
   vsmmu.name = node.name();
   vsmmu.node = node.offset();
@@ -329,7 +349,7 @@ Checked read_vsmmu(Node node, VsmmuConfig& vsmmu) {
       return wrong(Code::bad_value, node, p, n.problem, n.expected);
     vsmmu.narrowing.*n.to = static_cast<std::uint8_t>(*value);
   }
-  return {};
+  return read_invalidation(node, vsmmu);
 }
 
 // By phandle or by name: <&vsmmu0> or "vsmmu0".
@@ -421,6 +441,32 @@ Checked read_device(Node node, const Manifest& manifest, const VmConfig& vm, Dev
   return {};
 }
 
+// Which VMs may be offered this one's memory. When all VMs are known.
+Checked read_share_with(Node node, const Manifest& manifest, VmConfig& vm) {
+  const Property list = node.property("share-with");
+  if (!list) return {};
+  if (!vm.memory_calls) return wrong(Code::missing, node, list, "memory is offered by calls", "memory-calls with it");
+  constexpr std::string_view kNames = "names of other VMs, as in \"vm1\"";
+  if (list.strings() == 0) return wrong(Code::bad_type, node, list, "not a list of strings", kNames);
+  for (std::size_t i = 0; i < list.strings(); ++i) {
+    const std::string_view name = list.string(i);
+    const auto said = [&](Code code, std::string_view problem, std::string_view expected) {
+      dt::Line line = manifest::at(node, list);
+      line << "\"" << name << "\" " << problem << "; expected " << expected;
+      return fail(code, line);
+    };
+    const auto other = std::ranges::find(manifest.vms, name, &VmConfig::name);
+    if (other == manifest.vms.end()) return said(Code::no_such_vm, "is no VM of this manifest", kNames);
+    if (&*other == &vm) return said(Code::bad_value, "is this VM itself", kNames);
+    if (!other->memory_calls)
+      return said(Code::bad_value, "lacks memory-calls and could not accept", "names of VMs with memory-calls");
+    const auto bit = static_cast<std::uint8_t>(1U << (other - manifest.vms.begin()));
+    if ((vm.share_with & bit) != 0) return said(Code::duplicate, "is given twice", "each VM once");
+    vm.share_with |= bit;
+  }
+  return {};
+}
+
 // Devices without a slot get the lowest ones free, in the order of the manifest.
 void give_slots(VmConfig& vm) {
   std::uint64_t taken = 1;  // slot 0 is the host bridge's
@@ -446,6 +492,9 @@ Checked read_vm(Node node, const FileSource& files, Manifest& manifest, VmConfig
   if (ok) ok = read_memory(node, vm);
   if (ok) ok = read_payload(node, files, vm);
   if (!ok) return ok;
+  const auto memory_calls = flag(node, "memory-calls");
+  if (!memory_calls) return std::unexpected{memory_calls.error()};
+  vm.memory_calls = *memory_calls;
 
   if (const Node list = node.child("vsmmus")) {
     ok = check_vocabulary(list, kList);
@@ -511,6 +560,8 @@ std::expected<void, ManifestError> parse(std::span<const std::byte> blob, const 
     if (vm == nullptr) return too_many(vms, "VMs", kMaxVms);
     ok = read_vm(n, files, manifest, *vm);
   }
+  for (VmConfig& vm : manifest.vms)
+    if (ok) ok = read_share_with(Node{manifest.blob.data(), vm.node}, manifest, vm);
   return ok;
 }
 

@@ -40,6 +40,9 @@ TEST(Manifest, Default) {
   EXPECT_FALSE(narrowing.no_msi || narrowing.no_sev || narrowing.no_httu);
   EXPECT_EQ(narrowing.asid_bits, 16);
   EXPECT_EQ(narrowing.substream_bits, 20);
+  EXPECT_EQ(vm.vsmmus[0].invalidation, Invalidation::strict);
+  EXPECT_FALSE(vm.vsmmus[0].no_global_pages || vm.vsmmus[0].late_events);
+  EXPECT_FALSE(vm.memory_calls || vm.may_share_with(0));
   ASSERT_EQ(vm.devices.size(), 2U);
   EXPECT_EQ(vm.devices[0].name, "disk1");
   EXPECT_EQ(vm.devices[1].pci, TopologyPath::parse("10:02.0/00.0"));
@@ -102,6 +105,41 @@ TEST(Manifest, EverythingElse) {
   EXPECT_EQ(vm.devices[2].ats, AtsChoice::none);
   EXPECT_TRUE(vm.devices[2].not_coherent);
   EXPECT_FALSE(vm.devices[3].not_coherent);
+}
+
+TEST(Manifest, Invalidation) {
+  Tree tree = default_manifest();
+  Tree& vm = tree["vms"]["linux"];
+  vm["vsmmus"]["vsmmu0"].set("invalidation", "precise").set("no-global-pages");
+  vm["vsmmus"]["second"].set("backing", "smmuv3@c040000").set("invalidation", "strict").set("late-events");
+  vm["vsmmus"]["third"].set("backing", "smmuv3@c040000").set("invalidation", "precise");
+  const auto parsed = parse_tree(tree);
+  ASSERT_EQ(parsed.error, "");
+  const auto& vsmmus = parsed.manifest->vms[0].vsmmus;
+  EXPECT_EQ(vsmmus[0].invalidation, Invalidation::precise);
+  EXPECT_TRUE(vsmmus[0].no_global_pages && !vsmmus[0].late_events);
+  EXPECT_EQ(vsmmus[1].invalidation, Invalidation::strict);
+  EXPECT_TRUE(!vsmmus[1].no_global_pages && vsmmus[1].late_events);
+  EXPECT_EQ(vsmmus[2].invalidation, Invalidation::precise);
+  EXPECT_FALSE(vsmmus[2].no_global_pages || vsmmus[2].late_events);
+}
+
+TEST(Manifest, SharingIsAllowedInOneDirection) {
+  Tree root;
+  root.set("compatible", "weir,manifest-v1");
+  test::add_vm(root, "a").set("memory-calls").set("share-with", strings({"c", "b"}));
+  test::add_vm(root, "b").set("memory-calls");
+  test::add_vm(root, "c").set("memory-calls").set("share-with", "a");
+  test::add_vm(root, "d");
+  const auto parsed = parse_tree(root);
+  ASSERT_EQ(parsed.error, "");
+  const auto& vms = parsed.manifest->vms;
+  EXPECT_TRUE(vms[0].memory_calls && vms[1].memory_calls && vms[2].memory_calls && !vms[3].memory_calls);
+  const std::string_view allowed[] = {"bc", "", "a", ""};
+  for (std::size_t from = 0; from < 4; ++from)
+    for (std::size_t to = 0; to < 4; ++to)
+      EXPECT_EQ(vms[from].may_share_with(to), allowed[from].contains(vms[to].name)) << from << " to " << to;
+  EXPECT_FALSE(vms[0].may_share_with(kMaxVms));
 }
 
 TEST(Manifest, PcpusAreAssignedAroundThePinnedOnes) {
@@ -178,7 +216,7 @@ constexpr Case kCases[] = {
      "/vms/linux/devices/disk1/x: unknown node; expected no node here"},
     {"UnknownProperty", Code::unknown_property, [](Tree&, Tree& vm) { vm.set("kernal", "Image"); },
      "/vms/linux: kernal = \"Image\": unknown property; expected one of kernel, initrd, bootargs, cpus, pcpus, memory, "
-     "entry-offset"},
+     "entry-offset, memory-calls, share-with"},
     {"UnknownPropertyInList", Code::unknown_property, [](Tree& root, Tree&) { root["vms"].set("x", cells(1)); },
      "/vms: x = <0x1>: unknown property; expected none here"},
     {"NoVms", Code::missing, [](Tree& root, Tree&) { root.remove("vms"); },
@@ -271,6 +309,43 @@ constexpr Case kCases[] = {
        vm["devices"]["disk1"].set("pasid");
      },
      "/vms/linux/devices/disk1: pasid = (empty): substream-bits of vsmmu0 is 0; expected 1 to 20, or no pasid"},
+    {"Invalidation", Code::bad_value, [](Tree&, Tree& vm) { vm["vsmmus"]["vsmmu0"].set("invalidation", "exact"); },
+     "/vms/linux/vsmmus/vsmmu0: invalidation = \"exact\": not one of the choices; expected \"strict\", \"precise\""},
+    {"InvalidationIsAFlag", Code::bad_type,
+     [](Tree&, Tree& vm) { vm["vsmmus"]["vsmmu0"].set("invalidation", cells(1)); },
+     "/vms/linux/vsmmus/vsmmu0: invalidation = <0x1>: not a string; expected a string, as in \"Image\""},
+    {"NoGlobalPagesWithoutPrecise", Code::missing,
+     [](Tree&, Tree& vm) { vm["vsmmus"]["vsmmu0"].set("no-global-pages"); },
+     "/vms/linux/vsmmus/vsmmu0: no-global-pages = (empty): nothing is filtered in strict mode; expected invalidation = "
+     "\"precise\" with it"},
+    {"NoGlobalPagesHasAValue", Code::bad_type,
+     [](Tree&, Tree& vm) { vm["vsmmus"]["vsmmu0"].set("invalidation", "precise").set("no-global-pages", cells(1)); },
+     "/vms/linux/vsmmus/vsmmu0: no-global-pages = <0x1>: not a flag; expected no value"},
+    {"LateEventsHasAValue", Code::bad_type, [](Tree&, Tree& vm) { vm["vsmmus"]["vsmmu0"].set("late-events", "on"); },
+     "/vms/linux/vsmmus/vsmmu0: late-events = \"on\": not a flag; expected no value"},
+    {"MemoryCallsHasAValue", Code::bad_type, [](Tree&, Tree& vm) { vm.set("memory-calls", cells(1)); },
+     "/vms/linux: memory-calls = <0x1>: not a flag; expected no value"},
+    {"ShareWithoutCalls", Code::missing, [](Tree&, Tree& vm) { vm.set("share-with", "b"); },
+     "/vms/linux: share-with = \"b\": memory is offered by calls; expected memory-calls with it"},
+    {"ShareWithIsCells", Code::bad_type, [](Tree&, Tree& vm) { vm.set("memory-calls").set("share-with", cells(1)); },
+     "/vms/linux: share-with = <0x1>: not a list of strings; expected names of other VMs, as in \"vm1\""},
+    {"ShareWithNobody", Code::no_such_vm, [](Tree&, Tree& vm) { vm.set("memory-calls").set("share-with", "b"); },
+     "/vms/linux: share-with = \"b\": \"b\" is no VM of this manifest; expected names of other VMs, as in \"vm1\""},
+    {"ShareWithItself", Code::bad_value, [](Tree&, Tree& vm) { vm.set("memory-calls").set("share-with", "linux"); },
+     "/vms/linux: share-with = \"linux\": \"linux\" is this VM itself; expected names of other VMs, as in \"vm1\""},
+    {"ShareWithAVmWithoutCalls", Code::bad_value,
+     [](Tree& root, Tree& vm) {
+       vm.set("memory-calls").set("share-with", "b");
+       test::add_vm(root, "b");
+     },
+     "/vms/linux: share-with = \"b\": \"b\" lacks memory-calls and could not accept; expected names of VMs with "
+     "memory-calls"},
+    {"ShareWithTwice", Code::duplicate,
+     [](Tree& root, Tree& vm) {
+       vm.set("memory-calls").set("share-with", strings({"b", "b"}));
+       test::add_vm(root, "b").set("memory-calls");
+     },
+     "/vms/linux: share-with = \"b\", \"b\": \"b\" is given twice; expected each VM once"},
     {"PciPath", Code::bad_value, [](Tree&, Tree& vm) { vm["devices"]["disk1"].set("pci", "08:01.0/20.0"); },
      "/vms/linux/devices/disk1: pci = \"08:01.0/20.0\": not a topology path; expected hexadecimal "
      "BUS:DEVICE.FUNCTION/DEVICE.FUNCTION..., as in \"08:01.0/00.0\""},
