@@ -40,6 +40,16 @@ struct Config {
   // that such a request caused it: what a guest asks for in CR2.REC_CFG_ATS cannot be had for its streams alone.
   bool ats_errors = false;
   bool ats_full = false;  // a stream is granted full ATS: then an instance need not know split-stage ATS
+  // How a guest's invalidations find the instances (design: "Who can hold an ASID"). These are promises, not features.
+  // Precise: streams without substreams use context descriptors that Weir holds, under host ASIDs. ASIDs of 16 bits are
+  // announced whatever the instances have, but no substreams where one of them has only 8.
+  bool precise = false;
+  // Precise only: the guest has no global stage-1 pages, so that an NH_VA concerns its ASID alone. Wrong of it, and its own
+  // devices may use what it has taken back from them.
+  bool no_global_pages = false;
+  // A SYNC waits for the instances that commands since the last one have concerned, and for no others: events of those
+  // may become visible later. Not to the letter of IHI 0070, 4.7.3.
+  bool late_events = false;
 };
 
 struct Announced {

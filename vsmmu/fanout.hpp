@@ -19,6 +19,15 @@
 
 namespace weir::vsmmu {
 
+// What a guest's TLB invalidations have become on one instance.
+struct BackingCounters {
+  std::uint64_t tlbis = 0;    // sent
+  std::uint64_t merged = 0;   // not sent: another command of the same batch does it
+  std::uint64_t widened = 0;  // not sent: too many, and one for everything instead
+  std::uint64_t syncs = 0;
+  unsigned host_asids = 0;  // in use, or not known to be clean (precise mode)
+};
+
 struct Backing {
   static constexpr std::size_t kBatch = 64;  // commands
 
@@ -36,6 +45,7 @@ struct Backing {
   bool unsynced = false;  // issued, and no SYNC since
   bool waiting = false;
   stage2::Ticket ticket = 0;
+  BackingCounters counters;
 };
 
 class Fanout {

@@ -9,6 +9,7 @@
 
 #include "guest-abi/types.hpp"
 #include "stage2/port.hpp"
+#include "stage2/table_pages.hpp"
 
 namespace weir::vsmmu {
 
@@ -46,6 +47,9 @@ class EventDrain {
   // Hands events that `smmu` has recorded to their vSMMUs (VSmmu::handle_event), oldest first and at most `most`, before it
   // returns. Returns how many: fewer than `most` if none was left. Called with no lock of the vSMMU held.
   [[nodiscard]] virtual unsigned drain_events(stage2::SmmuPort& smmu, unsigned most) = 0;
+  // False: `smmu` has recorded nothing that is not handed over yet, nor is anybody in the middle of handing over. A
+  // cheap look, for each SYNC.
+  [[nodiscard]] virtual bool events_pending(stage2::SmmuPort&) { return true; }
 
  protected:
   ~EventDrain() = default;
@@ -57,6 +61,14 @@ struct RegisterPages {
   static constexpr std::size_t kWords = 1024;
   std::span<std::uint32_t, kWords> page0;
   std::span<std::uint32_t, kWords> page1;
+};
+
+// Where a vSMMU in precise mode keeps context descriptors: memory of Weir's that it maps itself, read-only, into the
+// domain from `base` on. Nothing of the VM's lies there, and no other vSMMU has the range.
+struct HiddenRegion {
+  stage2::TablePages* pages = nullptr;  // outlives the vSMMU
+  IPA base;                             // aligned to 4 KiB
+  std::uint64_t bytes = 0;              // 4 KiB for each 32 streams
 };
 
 }  // namespace weir::vsmmu

@@ -121,6 +121,8 @@ Counters VSmmu::counters() const {
   return c;
 }
 
+BackingCounters VSmmu::backing_counters(std::size_t i) const { return fanout_.backings()[i].counters; }
+
 // --- Stores ----------------------------------------------------------------------------------------------------------
 
 Progress VSmmu::write(std::uint32_t offset, unsigned size, std::uint64_t value) {

@@ -62,6 +62,7 @@ struct Surroundings {
   EventDrain& drain;
   stage2::S2Domain& domain;
   RegisterPages pages;
+  HiddenRegion hidden{};  // Config::precise only
 };
 
 // Why a vSMMU cannot be made.
@@ -115,6 +116,8 @@ struct Counters {
   std::uint64_t stalls_killed = 0;          // and those that Weir terminated: too many, too late or nobody's
   std::uint64_t page_requests = 0;          // written to the guest's queue
   std::uint64_t page_requests_refused = 0;  // answered by Weir
+  std::uint64_t contexts = 0;               // context descriptors copied (precise mode)
+  std::uint64_t asids_exhausted = 0;        // streams that abort because an instance had no host ASID left
 };
 
 class VSmmu {
@@ -170,6 +173,8 @@ class VSmmu {
   [[nodiscard]] std::span<const Backing> backings() const { return fanout_.backings(); }
   // To be called while no store is being served: what commands count is not locked.
   [[nodiscard]] Counters counters() const;
+  // Likewise; `i` < backings().size().
+  [[nodiscard]] BackingCounters backing_counters(std::size_t i) const;
 
   // For create() only.
   VSmmu(const Announced& announced, const Surroundings& surroundings, const Bounds& bounds);

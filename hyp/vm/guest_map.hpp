@@ -17,6 +17,8 @@ inline constexpr IPA kUart{0x0900'0000};
 inline constexpr std::uint64_t kUartBytes = 0x1000;
 inline constexpr std::uint32_t kUartIntid = 33;
 inline constexpr std::uint32_t kFirstIntxIntid = 35;
+inline constexpr IPA kHiddenCds{0x0a00'0000};              // in the DMA view only: context descriptors that Weir holds
+inline constexpr std::uint64_t kHiddenCdBytes = 0x1'0000;  // of each vSMMU
 inline constexpr IPA kVsmmu{0x0c00'0000};
 inline constexpr std::uint64_t kVsmmuBytes = 0x2'0000;
 inline constexpr std::uint32_t kVsmmuIntid = 144;  // + 4n: eventq, priq, cmdq-sync, gerror
@@ -28,6 +30,7 @@ inline constexpr IPA kRam{0x4000'0000};
 inline constexpr IPA kPci64{0x80'0000'0000};
 inline constexpr std::uint64_t kPci64Bytes = 0x80'0000'0000;
 
+constexpr IPA hidden_cds(unsigned n) { return kHiddenCds + n * kHiddenCdBytes; }
 constexpr IPA vsmmu(unsigned n) { return kVsmmu + n * kVsmmuBytes; }
 constexpr std::uint32_t vsmmu_intid(unsigned n) { return kVsmmuIntid + 4 * n; }
 }  // namespace guest_map
