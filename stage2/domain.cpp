@@ -75,8 +75,24 @@ std::optional<Incompatibility> S2Domain::incompatibility(const Capabilities& cap
   return std::nullopt;
 }
 
-void S2Domain::fill_stage2(VMID vmid, smmu::Ste& ste) const {
+const Table& S2Domain::table_of(const HostTag&) const { return *table_; }
+unsigned S2Domain::class_of(const HostTag&) const { return 0; }
+
+std::optional<S2Domain::ClassInfo> S2Domain::class_info(unsigned number) const {
+  if (number != 0) return std::nullopt;
+  const SpinLock::Guard guard{lock_};
+  return ClassInfo{.root = table_->root(),
+                   .table_pages = table_->page_count(),
+                   .tags = tags_,
+                   .input_bits = table_->geometry().input_bits(),
+                   .output_bits = table_->geometry().output_bits(),
+                   .bbml = options_.table.bbml,
+                   .cleaned = options_.clean_to_memory};
+}
+
+void S2Domain::fill_stage2(const HostTag& tag, smmu::Ste& ste) const {
   using namespace smmu;
+  const VMID vmid = tag.vmid();
   const Geometry& geometry = table_->geometry();
   // Walks of an instance that does not snoop read what was cleaned to memory.
   const auto walks = options_.clean_to_memory ? WalkCacheability::non_cacheable : WalkCacheability::write_back_ra_wa;
@@ -232,6 +248,7 @@ std::expected<void, Error> S2Domain::unmap(IPA ipa, std::uint64_t bytes) {
   RetiredPages retired;
   if (const auto unmapped = table_->unmap(ipa, bytes, retired); !unmapped) return unmapped;
   invalidate(ipa, bytes, retired.empty());
+  if (options_.cpu != nullptr) options_.cpu->invalidate(ipa, bytes, retired.empty());
   table_->release(retired);
   return {};
 }
@@ -241,6 +258,7 @@ std::expected<void, Error> S2Domain::protect(IPA ipa, std::uint64_t bytes, const
   prepare_split(ipa, bytes);
   if (const auto changed = table_->protect(ipa, bytes, attributes); !changed) return changed;
   invalidate(ipa, bytes, true);
+  if (options_.cpu != nullptr) options_.cpu->invalidate(ipa, bytes, true);
   return {};
 }
 

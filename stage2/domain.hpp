@@ -16,6 +16,7 @@
 
 #include "guest-abi/smmu/ste.hpp"
 #include "guest-abi/types.hpp"
+#include "stage2/cpu_tlb.hpp"
 #include "stage2/geometry.hpp"
 #include "stage2/invalidation_array.hpp"
 #include "stage2/port.hpp"
@@ -54,8 +55,12 @@ struct StreamUse {
 class S2Domain {
  public:
   struct Options {
-    Table::Options table;
+    Table::Options table;          // of the first table
     bool clean_to_memory = false;  // `pages` publishes to the point of coherency: walkers need not be coherent
+    // Publishes to the point of coherency, for instances whose walks are not coherent if `pages` does not; nullptr: they
+    // are refused then. Outlives the domain.
+    TablePages* cleaned = nullptr;
+    CpuTlb* cpu = nullptr;  // the pCPUs' part of each invalidation; outlives the domain. See set_cpu().
     // Above this number of commands for one change, the whole tag is invalidated instead.
     unsigned max_range_commands = 64;
   };
@@ -94,7 +99,9 @@ class S2Domain {
 
   // Writes the stage-2 half of an STE (IHI 0070 5.2): the same for all STEs of one VMID, as 5.2.1 demands. V, Config
   // and the stage-1 fields are left alone.
-  void fill_stage2(VMID vmid, smmu::Ste& ste) const;
+  void fill_stage2(const HostTag& tag, smmu::Ste& ste) const;
+  // The table that the STEs of an attached tag point at.
+  [[nodiscard]] const Table& table_of(const HostTag& tag) const;
 
   // As Table::map; needs no invalidation.
   [[nodiscard]] std::expected<void, Error> map(IPA ipa, PA pa, std::uint64_t bytes, const Attributes& attributes);
@@ -105,6 +112,29 @@ class S2Domain {
   [[nodiscard]] std::expected<void, Error> protect(IPA ipa, std::uint64_t bytes, const Attributes& attributes);
   [[nodiscard]] std::optional<Mapping> lookup(IPA ipa) const;
 
+  // Classes of instances, each with its table over the same IPA space. Class 0 is always there; the others are made
+  // for instances that its table does not suit, and go with their last tag.
+  struct ClassInfo {
+    std::optional<Incompatibility> reason;  // why it is not class 0
+    PA root;
+    std::size_t table_pages = 0;  // 4 KiB each
+    unsigned tags = 0;
+    unsigned input_bits = 0;
+    unsigned output_bits = 0;
+    unsigned bbml = 0;
+    bool fwb = false;             // its STEs have S2FWB
+    bool cleaned = false;         // its table is walked past the caches
+    bool hardware_dirty = false;  // every instance that is in it keeps dirty state
+  };
+  // No value: there are no more.
+  [[nodiscard]] std::optional<ClassInfo> class_info(unsigned number) const;
+  // The number of the class that an attached tag is in.
+  [[nodiscard]] unsigned class_of(const HostTag& tag) const;
+
+  // While no change is under way and nothing of `cpu` walks the table yet, or any more.
+  void set_cpu(CpuTlb* cpu) { options_.cpu = cpu; }
+
+  // Class 0's: the one whose RAM subtrees the CPU shares.
   [[nodiscard]] const Table& table() const { return *table_; }
   // Tags attached, for the summary.
   [[nodiscard]] unsigned tag_count() const { return tags_; }

@@ -13,6 +13,8 @@
 
 namespace weir::stage2 {
 
+struct TableClass;
+
 // The VMIDs of one instance: 1..255 or 1..65535 (IDR0.VMID16). VMID 0 is never handed out: that is what bypass STEs and
 // software before us used. Safe to call from several pCPUs.
 class VmidAllocator {
@@ -50,12 +52,16 @@ class HostTag final : public Retired {
   // S12_VMALL + SYNC has completed and no STE carries the VMID.
   void flushed() { clean_ = true; }
   void dirty() { clean_ = false; }
+  // The table that its STEs point at; nullptr: attached to no domain. Kept by S2Domain.
+  [[nodiscard]] TableClass* table_class() const { return table_class_; }
+  void joined(TableClass* table_class) { table_class_ = table_class; }
 
   HostTag(SmmuPort& smmu, VMID vmid) : smmu_{smmu}, vmid_{vmid} {}
 
  private:
   SmmuPort& smmu_;
   VMID vmid_;
+  TableClass* table_class_ = nullptr;
   unsigned users_ = 0;
   bool clean_ = true;  // until an STE carries it
 };

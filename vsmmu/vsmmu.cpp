@@ -43,7 +43,7 @@ std::expected<std::unique_ptr<VSmmu>, CreateFailure> VSmmu::create(const Config&
     if (!tag) return fail(tag.error(), {});
     if (const auto ok = surroundings.domain.attach(**tag); !ok) return fail(ok.error(), {});
     b.tag = std::move(*tag);
-    surroundings.domain.fill_stage2(b.tag->vmid(), b.stage2);
+    surroundings.domain.fill_stage2(*b.tag, b.stage2);
   }
 
   auto vsmmu = make<VSmmu>(*announced, surroundings, bounds);

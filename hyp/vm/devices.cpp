@@ -11,6 +11,7 @@
 #include "hyp/arch/cache.hpp"
 #include "hyp/gic/vgic.hpp"
 #include "hyp/log/log.hpp"
+#include "hyp/machine/grace.hpp"
 #include "hyp/machine/machine.hpp"
 #include "hyp/machine/tick.hpp"
 #include "hyp/mem/pages.hpp"
@@ -60,7 +61,6 @@ class Drain final : public vsmmu::EventDrain {
   }
 };
 constinit Drain drain;
-constinit stage2::ImmediateGrace grace;
 
 class VsmmuDevice final : public MmioDevice, public vsmmu::Interrupts {
  public:
@@ -282,7 +282,7 @@ bool walked_past_caches(const Vm& vm, const Platform& platform) {
 std::expected<void, DeviceError> make_domain(Vm& vm, Devices& devices, const Platform& platform) {
   const auto geometry = stage2::Geometry::make(CpuView::kInputBits, smmu::AddressSize::bits44);
   const bool clean = walked_past_caches(vm, platform);
-  auto domain = stage2::S2Domain::create(*geometry, clean ? cleaned_table_pages() : coherent_table_pages(), grace,
+  auto domain = stage2::S2Domain::create(*geometry, clean ? cleaned_table_pages() : coherent_table_pages(), hyp_grace(),
                                          {.clean_to_memory = clean});
   if (!domain) return error("vm %.*s: no memory for the DMA domain", TEXT(vm.name()));
   const stage2::Attributes ram{.memory = stage2::Memory::normal_wb, .read = true, .write = true, .execute = false};

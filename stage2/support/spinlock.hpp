@@ -5,6 +5,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "stage2/support/relax.hpp"
+
 namespace weir {
 
 class SpinLock {
@@ -36,12 +38,6 @@ class SpinLock {
   };
 
  private:
-  static void relax() {
-#if defined(__aarch64__)
-    __builtin_arm_yield();
-#endif
-  }
-
   std::atomic<std::uint32_t> next_{0};
   std::atomic<std::uint32_t> serving_{0};
 };

@@ -76,7 +76,7 @@ class DomainTest : public ::testing::Test {
   Ste ste(const HostTag& tag, bool stage1, smmu::Eats eats = smmu::Eats::none) const {
     Ste made;
     made.set<Ste::V>(true).set<Ste::Config>(stage1 ? smmu::SteConfig::s1_s2 : smmu::SteConfig::s2).set<Ste::EATS>(eats);
-    domain->fill_stage2(tag.vmid(), made);
+    domain->fill_stage2(tag, made);
     return made;
   }
   void clear() {
@@ -130,7 +130,9 @@ TEST_F(DomainTest, Stage2FieldsOfAnSte) {
   const Ste before = ste;
   // Whatever was there: every stage-2 field is set.
   for (const std::size_t word : {2u, 3u, 7u}) ste.words[word] = ~std::uint64_t{0};
-  domain->fill_stage2(VMID{0x1234}, ste);
+  HostTag numbered{a, VMID{0x1234}};
+  numbered.dirty();  // not allocated: not to be freed
+  domain->fill_stage2(numbered, ste);
   EXPECT_EQ(ste.get<Ste::S2VMID>(), VMID{0x1234});
   EXPECT_EQ(ste.get<Ste::S2T0SZ>(), 24u);
   EXPECT_EQ(ste.get<Ste::S2SL0>(), 1u);
@@ -347,6 +349,7 @@ TEST_F(DomainTest, VmidIsNotFreeBeforeTheGracePeriod) {
     void enter() override {}
     void leave() override {}
     void retire(std::unique_ptr<Retired> object) override { waiting.push_back(std::move(object)); }
+    void synchronize() override {}
     std::vector<std::unique_ptr<Retired>> waiting;
   } lazy;
   auto lazy_domain = *S2Domain::create(*Geometry::make(40, smmu::AddressSize::bits44), pages, lazy, {});
