@@ -1,13 +1,13 @@
 // Hypercalls: HVC with the SMC Calling Convention (Arm DEN 0028), vendor-specific hypervisor service range.
 //
-// Only the calls that DEN 0028 requires of a service are defined so far; everything else in the range returns
-// kNotSupported.
+// guest-abi/hypercalls.md explains each call to the author of a guest. What is not defined here returns kNotSupported.
 #pragma once
 
 #include <array>
 #include <cstdint>
 
 #include "guest-abi/field.hpp"
+#include "guest-abi/types.hpp"
 
 namespace weir::hypercall {
 
@@ -43,10 +43,80 @@ inline constexpr std::uint32_t kRevision = function(0xff03);  // returns kMajor 
 static_assert(kCallUid == 0x8600ff01 && kRevision == 0x8600ff03);
 
 inline constexpr std::uint32_t kMajor = 0;
-inline constexpr std::uint32_t kMinor = 1;
+inline constexpr std::uint32_t kMinor = 2;  // 2: memory calls
 inline constexpr std::int64_t kNotSupported = -1;
 
 // UUID d4241911-3404-48cf-bb64-feb53eb9e896, four bytes per register, the first in the lowest byte.
 inline constexpr std::array<std::uint32_t, 4> kUid = {0x111924d4, 0xcf480434, 0xb5fe64bb, 0x96e8b93e};
+
+// --- Memory calls ----------------------------------------------------------------------------------------------------
+//
+// All are HVC64. Arguments in X1 upwards, in the order of the comments; a Result in X0 and what else comes back in X1
+// upwards. Addresses are IPAs at multiples of 4 KiB, sizes are in pages of 4 KiB and not 0.
+//
+// A call does a bounded amount of work, says how many pages are done, and is made again for the rest.
+
+enum class Call : std::uint32_t {
+  features = function(0x0001, true),     // -> X1 Features, X2 PageLimits, X3 first IPA of the loan window, X4 its bytes
+  vm_id = function(0x0002, true),        // n -> X1 id of the caller (n = 0) or of the n-th VM that it may share with
+  relinquish = function(0x0010, true),   // ipa, pages -> X1 done
+  reclaim = function(0x0011, true),      // ipa, pages -> X1 done
+  share = function(0x0012, true),        // ipa, pages, peer, GrantOptions, handle or 0 -> X1 done, X2 handle
+  lend = function(0x0013, true),         // as share
+  accept = function(0x0014, true),       // handle, ipa, pages -> X1 done
+  release = function(0x0015, true),      // handle -> X1 done
+  take_back = function(0x0016, true),    // handle -> X1 done
+  dirty_start = function(0x0020, true),  // ipa, pages -> X1 done, X2 DirtyLimits
+  dirty_read = function(0x0021, true),   // ipa, pages, bitmap, DirtyOptions -> X1 done, X2 DirtyLimits
+  dirty_stop = function(0x0022, true),   // ipa, pages -> X1 done
+};
+constexpr std::uint32_t id(Call call) { return static_cast<std::uint32_t>(call); }
+static_assert(id(Call::features) == 0xc600'0001);
+
+enum class Result : std::int64_t {
+  success = 0,         // `done` may still be less than what was asked for: make the call again
+  not_supported = -1,  // no such call, or the VM may make none of the memory calls
+  invalid = -2,        // an argument makes no sense: alignment, size, a range that is not RAM or not the loan window
+  denied = -3,         // the VM may not share with that one, or the handle is nobody's or somebody else's
+  no_memory = -4,      // Weir has none left (or none for its tables)
+  busy = -5,           // another call works on some of these pages, or on this handle: make the call again
+  wrong_state = -6,    // a page, or the handle, is not in the state that the call needs; see hypercalls.md
+  limit = -7,          // the VM, or its peer, has as many handles as it may
+  cannot_split = -8    // the pages are part of a block, which an SMMU or CPU of this machine does not let be split
+};
+
+// X1 of `features`.
+struct Features : Record<Features, 64> {
+  using Memory = BitField<"Memory", 0>;      // relinquish, reclaim
+  using Grants = BitField<"Grants", 1>;      // share, lend, accept, release, take_back
+  using DirtyLog = BitField<"DirtyLog", 2>;  // dirty_start, dirty_read, dirty_stop
+  using Layout = weir::Layout<64, Memory, Grants, DirtyLog, Res0<63, 3>>;
+};
+// X2 of `features`.
+struct PageLimits : Record<PageLimits, 64> {
+  using PerCall = Field<"PerCall", 31, 0, std::uint32_t>;     // most pages that one call deals with
+  using Grants = Field<"Grants", 47, 32, std::uint16_t>;      // most handles that the VM may have at a time
+  using Accepted = Field<"Accepted", 63, 48, std::uint16_t>;  // most handles of others that it may have accepted
+  using Layout = weir::Layout<64, PerCall, Grants, Accepted>;
+};
+
+// X4 of `share` and `lend`.
+struct GrantOptions : Record<GrantOptions, 64> {
+  using Write = BitField<"Write", 0>;  // the peer may write, too
+  using Layout = weir::Layout<64, Write, Res0<63, 1>>;
+};
+
+// X4 of `dirty_read`.
+struct DirtyOptions : Record<DirtyOptions, 64> {
+  // Without it a page that somebody may write whose writes are not seen (DirtyLimits) is reported as changed.
+  using SeenOnly = BitField<"SeenOnly", 0>;
+  using Layout = weir::Layout<64, SeenOnly, Res0<63, 1>>;
+};
+// X2 of `dirty_start` and `dirty_read`: whose writes are not seen.
+struct DirtyLimits : Record<DirtyLimits, 64> {
+  using Devices = BitField<"Devices", 0>;  // an SMMU of the VM has no hardware dirty state
+  using Peers = BitField<"Peers", 1>;      // some of the VM's memory is shared for writing
+  using Layout = weir::Layout<64, Devices, Peers, Res0<63, 2>>;
+};
 
 }  // namespace weir::hypercall
