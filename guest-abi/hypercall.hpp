@@ -64,8 +64,8 @@ enum class Call : std::uint32_t {
   share = function(0x0012, true),        // ipa, pages, peer, GrantOptions, handle or 0 -> X1 done, X2 handle
   lend = function(0x0013, true),         // as share
   accept = function(0x0014, true),       // handle, ipa, pages -> X1 done
-  release = function(0x0015, true),      // handle -> X1 done
-  take_back = function(0x0016, true),    // handle -> X1 done
+  release = function(0x0015, true),      // handle -> X1 pages left
+  take_back = function(0x0016, true),    // handle -> X1 pages left
   dirty_start = function(0x0020, true),  // ipa, pages -> X1 done, X2 DirtyLimits
   dirty_read = function(0x0021, true),   // ipa, pages, bitmap, DirtyOptions -> X1 done, X2 DirtyLimits
   dirty_stop = function(0x0022, true),   // ipa, pages -> X1 done
