@@ -148,8 +148,11 @@ run: image guests
 	@python3 tools/run_linux.py
 shell: image guests
 	@python3 tools/run_linux.py --shell
-bench: image guests
+bench: image guests build/bench/count.so
 	@python3 tests/bench/run.py $(T)
+build/bench/count.so: tests/bench/count.c
+	@mkdir -p $(@D)
+	$(quiet)clang-19 -std=c23 -O2 -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden -o $@ $<
 
 unit: build/host/unit-tests
 	@build/host/unit-tests $(if $(T),--gtest_filter='*$(T)*')

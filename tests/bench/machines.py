@@ -12,6 +12,8 @@ sys.path.insert(0, str(REPOSITORY / "tools"))
 from qemu import BUSES_PER_PXB, SMMU_BASE, SMMU_SIZE, Machine, Result, compile_dts  # noqa: E402
 
 IMAGE = REPOSITORY / "build/Image"
+PLUGIN = REPOSITORY / "build/bench/count.so"
+EL2_CODE = "ff0000000000-ff00ffffffff"  # hyp/boot/weir.lds
 PAYLOAD = REPOSITORY / "build/guests/bench.bin"
 TESTDEV = "iommu-testdev"
 
@@ -30,8 +32,10 @@ class Vm:
 
 @dataclass
 class Values:
-    """What a payload measured: by key, the median, the least and the most of its samples; and Weir's own lines."""
-    by_key: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    """What a payload measured: by key, the median, the least and the most of its samples, and its window; what was counted
+    in each window (tests/bench/count.c); and Weir's own lines."""
+    by_key: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)
+    windows: list[dict[str, int]] = field(default_factory=list)
     result: Result | None = None
 
     def __getitem__(self, key: str) -> int:
@@ -41,6 +45,11 @@ class Values:
 
     def __contains__(self, key: str) -> bool:
         return key in self.by_key
+
+    def counted(self, key: str) -> dict[str, int]:
+        """What the last sample of `key` consisted of."""
+        self[key]  # pylint: disable=pointless-statement
+        return self.windows[self.by_key[key][3]]
 
     def weir(self, pattern: str) -> re.Match:
         """The first line of Weir's that the pattern is found in."""
@@ -107,11 +116,22 @@ def manifest(vms: list[Vm]) -> str:
 """
 
 
+def plugin(m: Machine) -> list[str]:
+    """QEMU's arguments for a machine whose windows are counted."""
+    return ["-plugin", f"{PLUGIN},el2={EL2_CODE},out={m.path / 'windows'}"]
+
+
+def windows(m: Machine) -> list[dict[str, int]]:
+    path = m.path / "windows"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [{name: int(n) for name, n in re.findall(r"(\w+)=(\d+)", line)} for line in lines]
+
+
 def values_of(result: Result) -> Values:
     values = Values(result=result)
     for line in result.lines:
-        if match := re.search(r"guest: bench: value (\S+) (\d+) (\d+) (\d+)", line):
-            values.by_key[match[1]] = (int(match[2]), int(match[3]), int(match[4]))
+        if match := re.search(r"guest: bench: value (\S+) (\d+) (\d+) (\d+) (\d+)", line):
+            values.by_key[match[1]] = tuple(int(match[i]) for i in (2, 3, 4, 5))
         if match := re.search(r"guest: bench: FAIL .*|weir: panic.*", line):
             raise Failure(f"{match[0].strip()} (log: {values.log()})")
     if reason := result.failure():
@@ -121,7 +141,12 @@ def values_of(result: Result) -> Values:
     return values
 
 
-def measure(name: str, vms: list[Vm], smmus: int, limit: float = 120, **options) -> Values:
+def measure(name: str, vms: list[Vm], smmus: int, limit: float = 120, counted: bool = False, **options) -> Values:
+    """Boots VMs with the payload; `counted`: with the plugin, so that counted() says more."""
     m = machine(name, smmus, cpus=len(vms), **options)
+    if counted:
+        m.extra += plugin(m)
     initrd = m.initrd({"manifest.dtb": compile_dts(manifest(vms), m.path / "manifest.dtb"), "bench.bin": PAYLOAD})
-    return values_of(m.run(IMAGE, initrd, limit=limit, echo=False))
+    values = values_of(m.run(IMAGE, initrd, limit=limit, echo=False))
+    values.windows = windows(m) if counted else []
+    return values

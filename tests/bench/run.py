@@ -15,17 +15,29 @@ from machines import Failure, Values, Vm, measure  # noqa: E402
 
 
 def quick(properties: str = "") -> Values:
-    return measure("quick", [Vm([1], properties=properties)], smmus=3)
+    return measure("quick", [Vm([1], properties=properties)], smmus=3, counted=True)
+
+
+PRICED = {"smmu_read": "SMMU reads", "smmu_write": "SMMU writes", "mmio_read": "other MMIO reads", "mmio_write": "other MMIO writes",
+          "dsb": "DSB", "dmb": "DMB", "isb": "ISB", "at": "AT", "tlbi": "TLBI", "atomic": "atomic", "system": "MRS/MSR"}
+
+
+def print_all(values: Values) -> None:
+    """Each measurement, and what the instructions of its last sample's window were."""
+    for key, (median, least, most, _) in values.by_key.items():
+        spread = f" ({least} to {most})" if least != most else ""
+        counted = values.counted(key)
+        if counted["el2"] not in (least, median, most, 0):
+            raise Failure(f"{key}: {median} by the counter, but EL2 executed {counted['el2']} instructions (log: {values.log()})")
+        priced = ", ".join(f"{counted[name]} {text}" for name, text in PRICED.items() if counted[name])
+        print(f"{key:24} {f'{median}{spread}':26} {priced}")
+    print(f"{'inv.batch64.per_command':24} {values['batch.64'] / 64:.1f}")
 
 
 def main() -> int:
     start = time.monotonic()
     if sys.argv[1:2] == ["quick"]:
-        values = quick(" ".join(sys.argv[2:]))
-        for key, (median, least, most) in values.by_key.items():
-            spread = f"  ({least} to {most})" if least != most else ""
-            print(f"{key:28} {median:8}{spread}")
-        print(f"inv.batch64.per_command      {values['batch.64'] / 64:8.1f}")
+        print_all(quick(" ".join(sys.argv[2:])))
         print(f"bench: {time.monotonic() - start:.1f} s")
         return 0
     return 0

@@ -15,6 +15,7 @@ void Samples::report(std::string_view key, std::uint64_t baseline) const {
   for (const std::uint64_t v : {sorted[count_ / 2], sorted[0], sorted[count_ - 1]}) {
     text.put(' ').dec(v > baseline ? v - baseline : 0);
   }
+  text.put(' ').dec(window_);
   say(text.view());
 }
 

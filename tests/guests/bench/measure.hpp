@@ -10,22 +10,27 @@ namespace weir::guest {
 
 inline constexpr unsigned kSamples = 16;
 
+// Each of these opens and closes a window of tests/bench/count.c, too. How many there were:
+inline unsigned windows = 0;
+
 // Ticks from before the store of `value` to `at` until after it.
 [[nodiscard]] inline std::uint64_t ticks_of_store(std::uint64_t at, std::uint32_t value) {
   std::uint64_t before, after;
-  asm volatile("dsb sy\n isb\n mrs %0, cntvct_el0\n str %w2, [%3]\n mrs %1, cntvct_el0"
+  asm volatile("dsb sy\n isb\n hint #120\n mrs %0, cntvct_el0\n str %w2, [%3]\n mrs %1, cntvct_el0\n hint #121"
                : "=&r"(before), "=&r"(after)
                : "r"(value), "r"(at)
                : "memory");
+  ++windows;
   return after - before;
 }
 // The same of a load.
 [[nodiscard]] inline std::uint64_t ticks_of_load(std::uint64_t at) {
   std::uint64_t before, after, value;
-  asm volatile("dsb sy\n isb\n mrs %0, cntvct_el0\n ldr %w2, [%3]\n mrs %1, cntvct_el0"
+  asm volatile("dsb sy\n isb\n hint #120\n mrs %0, cntvct_el0\n ldr %w2, [%3]\n mrs %1, cntvct_el0\n hint #121"
                : "=&r"(before), "=&r"(after), "=&r"(value)
                : "r"(at)
                : "memory");
+  ++windows;
   return after - before;
 }
 
@@ -34,16 +39,18 @@ class Samples {
  public:
   void add(std::uint64_t ticks) {
     if (count_ < values_.size()) values_[count_++] = ticks;
+    window_ = windows - 1;
   }
-  // "value KEY MEDIAN LEAST MOST", `baseline` taken off each.
+  // "value KEY MEDIAN LEAST MOST WINDOW", `baseline` taken off each; the window of the last sample.
   void report(std::string_view key, std::uint64_t baseline) const;
 
  private:
   std::array<std::uint64_t, kSamples> values_{};
   std::size_t count_ = 0;
+  unsigned window_ = 0;
 };
 
-// A line "value KEY V V V" of something that is not sampled.
+// A line "value KEY V V V W" of something that is not sampled.
 void report(std::string_view key, std::uint64_t value);
 
 }  // namespace weir::guest
