@@ -1,5 +1,7 @@
 #include "hyp/vm/cpu_view.hpp"
 
+#include <algorithm>
+
 #include "hyp/arch/barriers.hpp"
 #include "hyp/arch/sysreg.hpp"
 #include "hyp/cpu/el2_controls.hpp"
@@ -19,6 +21,11 @@ struct TlbiIpa : Record<TlbiIpa, 64> {
 struct Mmfr0 : Record<Mmfr0, 64> {
   using PARange = Field<"PARange", 3, 0, std::uint8_t>;
   using Layout = weir::Layout<64, PARange, Ignored<63, 4>>;
+};
+
+struct Mmfr2 : Record<Mmfr2, 64> {
+  using BBM = Field<"BBM", 55, 52, std::uint8_t>;
+  using Layout = weir::Layout<64, Ignored<51, 0>, BBM, Ignored<63, 56>>;
 };
 
 // Past this many pages, everything of the VM goes at once.
@@ -47,7 +54,9 @@ class CurrentVm {
 std::expected<std::unique_ptr<CpuView>, stage2::Error> CpuView::create(VMID vmid) {
   Mmfr0 mmfr0;
   mmfr0.words[0] = hardware_id(id::kAa64Mmfr0);
-  const auto geometry = stage2::Geometry::make(kInputBits, static_cast<smmu::AddressSize>(mmfr0.get<Mmfr0::PARange>()));
+  // SMMUs share the tables: most of them have 44 bits.
+  const auto output = std::min(static_cast<smmu::AddressSize>(mmfr0.get<Mmfr0::PARange>()), smmu::AddressSize::bits44);
+  const auto geometry = stage2::Geometry::make(kInputBits, output);
   if (!geometry) return std::unexpected{stage2::Error::out_of_range};
   auto table = stage2::Table::create(*geometry, coherent_table_pages(), {});
   if (!table) return std::unexpected{table.error()};
@@ -94,25 +103,33 @@ std::expected<void, stage2::Error> CpuView::unmap(IPA ipa, std::uint64_t bytes) 
   stage2::RetiredPages retired;
   const auto done = table_->unmap(ipa, bytes, retired);
   if (!done) return done;
-  {
-    // Stage-2 entries first, then what was combined from them (Arm ARM D8.17.6).
-    const CurrentVm current{vttbr()};
-    dsb_ish();
-    if (bytes / kPage4K > kMaxSinglePages || !retired.empty()) {
-      asm volatile("tlbi vmalls12e1is" ::: "memory");
-    } else {
-      for (std::uint64_t at = 0; at < bytes; at += kPage4K) {
-        const std::uint64_t operand = TlbiIpa{}.set<TlbiIpa::Frame>((ipa + at).value / kPage4K).words[0];
-        asm volatile("tlbi ipas2e1is, %0" ::"r"(operand) : "memory");
-      }
-      dsb_ish();
-      asm volatile("tlbi vmalle1is" ::: "memory");
-    }
-    dsb_ish();
-    isb();
-  }
+  invalidate(ipa, bytes, retired.empty());
   retired.release(coherent_table_pages());
   return {};
+}
+
+// Stage-2 entries first, then what was combined from them (Arm ARM D8.17.6).
+void CpuView::invalidate(IPA ipa, std::uint64_t bytes, bool leaf_only) {
+  const CurrentVm current{vttbr()};
+  dsb_ish();
+  if (bytes / kPage4K > kMaxSinglePages || !leaf_only) {
+    asm volatile("tlbi vmalls12e1is" ::: "memory");
+  } else {
+    for (std::uint64_t at = 0; at < bytes; at += kPage4K) {
+      const std::uint64_t operand = TlbiIpa{}.set<TlbiIpa::Frame>((ipa + at).value / kPage4K).words[0];
+      asm volatile("tlbi ipas2e1is, %0" ::"r"(operand) : "memory");
+    }
+    dsb_ish();
+    asm volatile("tlbi vmalle1is" ::: "memory");
+  }
+  dsb_ish();
+  isb();
+}
+
+unsigned CpuView::bbml() {
+  Mmfr2 mmfr2;
+  mmfr2.words[0] = hardware_id(id::kAa64Mmfr2);
+  return mmfr2.get<Mmfr2::BBM>();
 }
 
 bool CpuView::map_bar(IPA at, PA registers, std::uint64_t bytes) {

@@ -7,12 +7,13 @@
 
 #include "guest-abi/types.hpp"
 #include "hyp/pci/virtual_host.hpp"
+#include "stage2/cpu_tlb.hpp"
 #include "stage2/support/spinlock.hpp"
 #include "stage2/table.hpp"
 
 namespace weir {
 
-class CpuView final : public pci::BarPort {
+class CpuView final : public pci::BarPort, public stage2::CpuTlb {
  public:
   static constexpr unsigned kInputBits = 40;  // up to the end of the 64-bit PCI window
 
@@ -29,9 +30,16 @@ class CpuView final : public pci::BarPort {
                                                        const stage2::Attributes& attributes);
   [[nodiscard]] std::expected<void, stage2::Error> unmap(IPA ipa, std::uint64_t bytes);
 
+  // For mappings that the devices' view shares with this one, by whoever changes them.
+  void invalidate(IPA ipa, std::uint64_t bytes, bool leaf_only) override;
+
   [[nodiscard]] bool map_bar(IPA at, PA registers, std::uint64_t bytes) override;
   void unmap_bar(IPA at, std::uint64_t bytes) override;
 
+  // The pCPUs' break-before-make level (ID_AA64MMFR2_EL1.BBM).
+  [[nodiscard]] static unsigned bbml();
+
+  [[nodiscard]] const stage2::Geometry& geometry() const { return table_->geometry(); }
   [[nodiscard]] VMID vmid() const { return vmid_; }
   [[nodiscard]] std::uint64_t vtcr() const;
   [[nodiscard]] std::uint64_t vttbr() const;

@@ -231,7 +231,6 @@ void Binding::punish() {
 
 // Everything of one VM.
 struct Devices {
-  std::unique_ptr<stage2::S2Domain> domain;
   std::array<std::unique_ptr<VsmmuDevice>, kMaxVsmmus> vsmmus;
   std::unique_ptr<pci::VirtualHost> host;
   std::array<std::unique_ptr<Binding>, kMaxVmDevices> bindings;
@@ -269,29 +268,6 @@ SmmuInstance* smmu_named(std::string_view name, const Platform& platform) {
   return machine_smmu(static_cast<unsigned>(found - platform.smmus.begin()));
 }
 
-// Does one of the VM's SMMUs walk tables past the caches? Then all of them do.
-bool walked_past_caches(const Vm& vm, const Platform& platform) {
-  for (const VsmmuConfig& config : vm.config().vsmmus)
-    for (const std::string_view name : config.backing) {
-      const SmmuInstance* smmu = smmu_named(name, platform);
-      if (smmu != nullptr && !smmu->capabilities().idr0.get<smmu::IDR0::COHACC>()) return true;
-    }
-  return false;
-}
-
-std::expected<void, DeviceError> make_domain(Vm& vm, Devices& devices, const Platform& platform) {
-  const auto geometry = stage2::Geometry::make(CpuView::kInputBits, smmu::AddressSize::bits44);
-  const bool clean = walked_past_caches(vm, platform);
-  auto domain = stage2::S2Domain::create(*geometry, clean ? cleaned_table_pages() : coherent_table_pages(), hyp_grace(),
-                                         {.clean_to_memory = clean});
-  if (!domain) return error("vm %.*s: no memory for the DMA domain", TEXT(vm.name()));
-  const stage2::Attributes ram{.memory = stage2::Memory::normal_wb, .read = true, .write = true, .execute = false};
-  if (!(*domain)->map(vm.memory().base(), vm.memory_at(), vm.memory().bytes(), ram))
-    return error("vm %.*s: no memory for the DMA domain's tables", TEXT(vm.name()));
-  devices.domain = std::move(*domain);
-  return {};
-}
-
 std::expected<void, DeviceError> make_vsmmu(Vm& vm, Devices& devices, unsigned index, const Platform& platform) {
   const VsmmuConfig& config = vm.config().vsmmus[index];
   std::array<stage2::SmmuPort*, kMaxBackings> instances{};
@@ -310,7 +286,7 @@ std::expected<void, DeviceError> make_vsmmu(Vm& vm, Devices& devices, unsigned i
   const vsmmu::Surroundings surroundings{.memory = device->memory(),
                                          .interrupts = *device,
                                          .drain = drain,
-                                         .domain = *devices.domain,
+                                         .domain = vm.domain(),
                                          .pages = device->pages()};
   auto created = vsmmu::VSmmu::create(limits, {instances.data(), count}, surroundings);
   if (!created)
@@ -416,7 +392,6 @@ std::expected<void, DeviceError> add_function(Vm& vm, Devices& devices, std::siz
 
 std::expected<void, DeviceError> attach_all(Vm& vm, Devices& devices, const Platform& platform,
                                             std::span<const VmConfig> vms) {
-  if (auto ok = make_domain(vm, devices, platform); !ok) return ok;
   for (unsigned i = 0; i < vm.config().vsmmus.size(); ++i)
     if (auto ok = make_vsmmu(vm, devices, i, platform); !ok) return ok;
   if (platform.pci_hosts.empty()) return {};
@@ -431,6 +406,19 @@ std::expected<void, DeviceError> attach_all(Vm& vm, Devices& devices, const Plat
 }
 
 }  // namespace
+
+DmaDemands dma_demands(const VmConfig& config, const Platform& platform) {
+  DmaDemands demands;
+  for (const VsmmuConfig& vsmmu : config.vsmmus)
+    for (const std::string_view name : vsmmu.backing) {
+      const SmmuInstance* smmu = smmu_named(name, platform);
+      if (smmu == nullptr) continue;
+      const stage2::Capabilities& has = smmu->capabilities();
+      if (!has.idr0.get<smmu::IDR0::COHACC>()) demands.clean_to_memory = true;
+      demands.bbml = std::min(demands.bbml, static_cast<unsigned>(has.idr3.get<smmu::IDR3::BBML>()));
+    }
+  return demands;
+}
 
 std::expected<void, DeviceError> attach_devices(Vm& vm, const Platform& platform, std::span<const VmConfig> vms) {
   machine_after_events(act_on_events);
@@ -463,10 +451,7 @@ std::span<const VmFunction> vm_functions(const Vm& vm) {
   return {devices->functions.data(), devices->function_count};
 }
 
-std::size_t vm_dma_table_pages(const Vm& vm) {
-  const Devices* devices = all[vm.id()].get();
-  return devices != nullptr && devices->domain ? devices->domain->table().page_count() : 0;
-}
+std::size_t vm_dma_table_pages(Vm& vm) { return vm.domain().table().page_count(); }
 
 std::uint64_t vm_violations(const Vm& vm) {
   const Devices* devices = all[vm.id()].get();

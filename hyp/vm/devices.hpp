@@ -27,6 +27,9 @@ struct DeviceError {
   char text[240]{};
 };
 
+// What the SMMUs that the manifest names for a VM demand of its tables. They have been found and reset.
+[[nodiscard]] DmaDemands dma_demands(const VmConfig& config, const Platform& platform);
+
 // Attaches everything that `vm`'s manifest lists: afterwards its devices' streams are under its vSMMUs and its virtual
 // PCI host answers. vm.vgic is there. `vms`: of all VMs, which share what the SMMUs have. On error nothing is attached.
 [[nodiscard]] std::expected<void, DeviceError> attach_devices(Vm& vm, const Platform& platform,
@@ -41,7 +44,7 @@ void detach_devices(Vm& vm);
 [[nodiscard]] std::span<const VmFunction> vm_functions(const Vm& vm);
 
 // For the summary; the stage-2 table of the VM's DMA domain in pages, 0 if it has no domain.
-[[nodiscard]] std::size_t vm_dma_table_pages(const Vm& vm);
+[[nodiscard]] std::size_t vm_dma_table_pages(Vm& vm);
 [[nodiscard]] std::uint64_t vm_violations(const Vm& vm);
 
 }  // namespace weir

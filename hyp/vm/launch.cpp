@@ -44,7 +44,7 @@ bool make_vm(unsigned id, const Platform& platform) {
     log("/vms/%.*s: %s", static_cast<int>(config.name.size()), config.name.data(), why);
     return false;
   };
-  auto made = Vm::create(id, config);
+  auto made = Vm::create(id, config, dma_demands(config, platform));
   if (!made) return failed(to_string(made.error()));
   Vm& vm = **made;
   if (!add_vm(std::move(*made))) return failed("too many VMs");

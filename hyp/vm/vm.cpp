@@ -7,7 +7,9 @@
 #include "hyp/arch/pcpu.hpp"
 #include "hyp/gic/gic.hpp"
 #include "hyp/log/log.hpp"
+#include "hyp/machine/grace.hpp"
 #include "hyp/mem/pages.hpp"
+#include "hyp/vm/table_pages.hpp"
 
 namespace weir {
 namespace {
@@ -17,6 +19,10 @@ constinit unsigned vms_used = 0;
 constinit void (*vm_teardown)(Vm&) = nullptr;
 
 constexpr std::uint64_t kBlock = 2_MiB;
+
+VmError error_of(stage2::Error e) {
+  return e == stage2::Error::out_of_memory ? VmError::out_of_memory : VmError::map_failed;
+}
 
 }  // namespace
 
@@ -42,7 +48,7 @@ const char* to_string(VmError error) {
   return "?";
 }
 
-std::expected<std::unique_ptr<Vm>, VmError> Vm::create(unsigned id, const VmConfig& config) {
+std::expected<std::unique_ptr<Vm>, VmError> Vm::create(unsigned id, const VmConfig& config, const DmaDemands& demands) {
   std::unique_ptr<Vm> vm{new (std::nothrow) Vm{id, config}};
   if (!vm) return std::unexpected{VmError::out_of_memory};
   const auto memory = allocate_pages(config.memory, kBlock);
@@ -51,12 +57,21 @@ std::expected<std::unique_ptr<Vm>, VmError> Vm::create(unsigned id, const VmConf
   vm->memory_ = GuestMemory{guest_map::kRam, static_cast<std::byte*>(direct(*memory)), config.memory};
 
   auto view = CpuView::create(VMID{static_cast<std::uint16_t>(id + 1)});
-  if (!view) {
-    return std::unexpected{view.error() == stage2::Error::out_of_memory ? VmError::out_of_memory : VmError::map_failed};
-  }
+  if (!view) return std::unexpected{error_of(view.error())};
   vm->view_ = std::move(*view);
-  if (!vm->view_->map(guest_map::kRam, *memory, config.memory, {.execute = true}))
-    return std::unexpected{VmError::map_failed};
+  const unsigned bbml = std::min(demands.bbml, CpuView::bbml());
+  const stage2::S2Domain::Options options{.table = {.pages_only = config.memory_calls && bbml == 0, .bbml = bbml},
+                                          .clean_to_memory = demands.clean_to_memory,
+                                          .cpu = vm->view_.get()};
+  auto domain = stage2::S2Domain::create(vm->view_->geometry(),
+                                         demands.clean_to_memory ? cleaned_table_pages() : coherent_table_pages(),
+                                         hyp_grace(), options);
+  if (!domain) return std::unexpected{error_of(domain.error())};
+  vm->domain_ = std::move(*domain);
+  if (const auto done = vm->domain_->map(guest_map::kRam, *memory, config.memory, {.execute = true}); !done)
+    return std::unexpected{error_of(done.error())};
+  if (const auto done = vm->view_->map(guest_map::kRam, *memory, config.memory, {.execute = true}); !done)
+    return std::unexpected{error_of(done.error())};
 
   for (unsigned i = 0; i < config.vcpus; ++i) {
     vm->vcpus_[i].reset(new (std::nothrow) Vcpu{*vm, i, config.pcpus[i]});

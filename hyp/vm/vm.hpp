@@ -15,6 +15,7 @@
 #include "hyp/vm/guest_memory.hpp"
 #include "hyp/vm/mmio_bus.hpp"
 #include "hyp/vm/vcpu.hpp"
+#include "stage2/domain.hpp"
 #include "stage2/support/spinlock.hpp"
 
 namespace weir {
@@ -47,10 +48,18 @@ struct VmVsmmu {
   IPA base;
 };
 
+// What the SMMUs behind a VM demand of its stage-2 tables.
+struct DmaDemands {
+  bool clean_to_memory = false;  // one of them walks tables past the caches
+  unsigned bbml = 2;             // the lowest IDR3.BBML
+};
+
 class Vm {
  public:
-  // Memory, stage 2, vCPUs; no devices yet. `config` outlives the VM and has a pCPU for each vCPU. `id` counts from 0.
-  [[nodiscard]] static std::expected<std::unique_ptr<Vm>, VmError> create(unsigned id, const VmConfig& config);
+  // Memory, stage 2 of CPUs and devices, vCPUs; no devices yet. `config` outlives the VM and has a pCPU for each vCPU. `id`
+  // counts from 0.
+  [[nodiscard]] static std::expected<std::unique_ptr<Vm>, VmError> create(unsigned id, const VmConfig& config,
+                                                                          const DmaDemands& demands);
   ~Vm();
   Vm(const Vm&) = delete;
   Vm& operator=(const Vm&) = delete;
@@ -61,6 +70,7 @@ class Vm {
   [[nodiscard]] GuestMemory& memory() { return memory_; }
   [[nodiscard]] PA memory_at() const { return memory_at_; }  // of guest_map::kRam
   [[nodiscard]] CpuView& view() { return *view_; }
+  [[nodiscard]] stage2::S2Domain& domain() { return *domain_; }  // its memory, as devices see it
   [[nodiscard]] MmioBus& bus() { return bus_; }
 
   [[nodiscard]] unsigned vcpu_count() const { return vcpu_count_; }
@@ -95,6 +105,7 @@ class Vm {
   PA memory_at_;
   GuestMemory memory_;
   std::unique_ptr<CpuView> view_;
+  std::unique_ptr<stage2::S2Domain> domain_;
   MmioBus bus_;
   std::uint64_t counter_offset_{};
   unsigned vcpu_count_{};
