@@ -23,8 +23,12 @@ enum class ExitKind : std::uint32_t {
   serror = 3,
 };
 
-// Runs the guest until it traps or is interrupted. Loads x0-x30, PC and PSTATE from `registers`, saves them there at the
-// exit. Interrupts are masked at EL2 before and after. ESR_EL2, FAR_EL2 and HPFAR_EL2 are as the exit left them.
-extern "C" ExitKind enter_guest(GuestRegisters* registers);
+// Called after each exit; whether the guest is to be entered again. ESR_EL2, FAR_EL2 and HPFAR_EL2 are as the exit left
+// them.
+using GuestExited = bool (*)(void* context, ExitKind kind);
+
+// Runs the guest, again after each exit for which `exited` says so. Loads x0-x30, PC and PSTATE from `registers`, saves
+// them there at each exit. Interrupts are masked at EL2 before, after and meanwhile.
+extern "C" void run_guest(GuestRegisters* registers, GuestExited exited, void* context);
 
 }  // namespace weir

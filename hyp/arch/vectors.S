@@ -74,19 +74,26 @@ el2_panic:
     mov     x30, xzr
     b       el2_exception_panic             // hyp/panic; does not return
 
-// ExitKind enter_guest(GuestRegisters*)
-// The frame: x19-x30 and the pointer, 112 bytes. Everything else the compiler has saved already.
-    .globl  enter_guest
-    .type   enter_guest, %function
-enter_guest:
-    sub     sp, sp, #112
+// void run_guest(GuestRegisters*, bool (*exited)(void* context, ExitKind), void* context)
+// What the compiler wants kept across the call is saved once; between two entries `exited` keeps to its own frame. The
+// pair of x29 and x30 is also the frame record that a backtrace of `exited` goes on with.
+    .equ    FRAME_RECORD, 80
+    .equ    FRAME_REGISTERS, 96
+    .equ    FRAME_EXITED, 104               // and behind it the context
+    .equ    FRAME_BYTES, 128
+    .globl  run_guest
+    .type   run_guest, %function
+run_guest:
+    sub     sp, sp, #FRAME_BYTES
     stp     x19, x20, [sp]
     stp     x21, x22, [sp, #16]
     stp     x23, x24, [sp, #32]
     stp     x25, x26, [sp, #48]
     stp     x27, x28, [sp, #64]
-    stp     x29, x30, [sp, #80]
-    str     x0, [sp, #96]
+    stp     x29, x30, [sp, #FRAME_RECORD]
+    str     x0, [sp, #FRAME_REGISTERS]
+    stp     x1, x2, [sp, #FRAME_EXITED]
+enter_guest:                                // x0 -> GuestRegisters
     ldp     x2, x3, [x0, #248]              // PC, PSTATE
     msr     elr_el2, x2
     msr     spsr_el2, x3
@@ -111,7 +118,7 @@ enter_guest:
     isb
 
 guest_exit:                                 // x1 = ExitKind; [sp] = guest x0, x1
-    ldr     x0, [sp, #(16 + 96)]
+    ldr     x0, [sp, #(16 + FRAME_REGISTERS)]
     stp     x2, x3, [x0, #16]
     stp     x4, x5, [x0, #32]
     stp     x6, x7, [x0, #48]
@@ -126,19 +133,24 @@ guest_exit:                                 // x1 = ExitKind; [sp] = guest x0, x
     stp     x24, x25, [x0, #192]
     stp     x26, x27, [x0, #208]
     stp     x28, x29, [x0, #224]
-    str     x30, [x0, #240]
     mrs     x2, elr_el2
     mrs     x3, spsr_el2
-    stp     x2, x3, [x0, #248]
+    stp     x30, x2, [x0, #240]
+    str     x3, [x0, #256]
     ldp     x4, x5, [sp], #16
     stp     x4, x5, [x0]
-    mov     w0, w1
+    add     x29, sp, #FRAME_RECORD
+    ldp     x2, x0, [sp, #FRAME_EXITED]
+    blr     x2
+    mov     w1, w0
+    ldr     x0, [sp, #FRAME_REGISTERS]
+    cbnz    w1, enter_guest
     ldp     x19, x20, [sp]
     ldp     x21, x22, [sp, #16]
     ldp     x23, x24, [sp, #32]
     ldp     x25, x26, [sp, #48]
     ldp     x27, x28, [sp, #64]
-    ldp     x29, x30, [sp, #80]
-    add     sp, sp, #112
+    ldp     x29, x30, [sp, #FRAME_RECORD]
+    add     sp, sp, #FRAME_BYTES
     ret
-    .size   enter_guest, . - enter_guest
+    .size   run_guest, . - run_guest

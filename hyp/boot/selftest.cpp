@@ -112,7 +112,14 @@ void test_guest() {
   constexpr std::uint64_t kRounds = 1000;
   bool good = true;
   for (std::uint64_t round = 1; round <= kRounds && good; ++round) {
-    const ExitKind kind = enter_guest(&guest);
+    ExitKind kind{};
+    run_guest(
+        &guest,
+        [](void* context, ExitKind why) {
+          *static_cast<ExitKind*>(context) = why;
+          return false;
+        },
+        &kind);
     good = kind == ExitKind::synchronous &&
            READ_SYSREG_AS(EsrEl2, esr_el2).get<EsrEl2::EC>() == ExceptionClass::hvc64 && guest.pstate == kEl1hMasked &&
            guest.pc == page->value + bytes - sizeof(std::uint32_t);

@@ -18,30 +18,38 @@ struct ParEl1 : Record<ParEl1, 64> {
   using Layout = weir::Layout<64, F, Ignored<11, 1>, Frame, Ignored<63, 52>>;
 };
 
-// Asks the stage 1 that is in force for EL1 and EL0.
-ParEl1 address_translate(std::uint64_t va, bool as_el0) {
-  if (as_el0) {
-    asm volatile("at s1e0r, %0" ::"r"(va) : "memory");
-  } else {
-    asm volatile("at s1e1r, %0" ::"r"(va) : "memory");
-  }
+// Asks the stage 1 that is in force for EL1 and EL0; `at` is the AT instruction. PAR_EL1 is the guest's.
+template <typename At>
+ParEl1 address_translate(At at) {
+  const std::uint64_t saved = READ_SYSREG(par_el1);
+  at();
   isb();
-  return READ_SYSREG_AS(ParEl1, par_el1);
+  const ParEl1 par = READ_SYSREG_AS(ParEl1, par_el1);
+  WRITE_SYSREG(par_el1, saved);
+  return par;
+}
+
+std::optional<IPA> ipa_of(ParEl1 par, std::uint64_t va) {
+  if (par.get<ParEl1::F>()) return std::nullopt;
+  return IPA{par.get<ParEl1::Frame>() + va % kPage4K};
+}
+
+// EL1 may read what EL0 may only execute.
+[[gnu::noinline]] std::optional<IPA> translate_as_el0(const Vcpu& vcpu, std::uint64_t va) {
+  Pstate pstate;
+  pstate.words[0] = vcpu.registers.pstate;
+  if (!pstate.get<Pstate::NRW>() && pstate.get<Pstate::EL>() != 0) return std::nullopt;
+  return ipa_of(address_translate([va] { asm volatile("at s1e0r, %0" ::"r"(va) : "memory"); }), va);
 }
 
 }  // namespace
 
+// S1E1R does not look at PSTATE.PAN.
 std::optional<IPA> translate(const Vcpu& vcpu, std::uint64_t va) {
-  Pstate pstate;
-  pstate.words[0] = vcpu.registers.pstate;
-  const bool el0 = pstate.get<Pstate::NRW>() || pstate.get<Pstate::EL>() == 0;
-  const std::uint64_t saved = READ_SYSREG(par_el1);
-  // EL1 may read what EL0 may only execute; S1E1R does not look at PSTATE.PAN.
-  ParEl1 par = address_translate(va, false);
-  if (par.get<ParEl1::F>() && el0) par = address_translate(va, true);
-  WRITE_SYSREG(par_el1, saved);
-  if (par.get<ParEl1::F>()) return std::nullopt;
-  return IPA{par.get<ParEl1::Frame>() + va % kPage4K};
+  const ParEl1 par = address_translate([va] { asm volatile("at s1e1r, %0" ::"r"(va) : "memory"); });
+  if (par.get<ParEl1::F>()) [[unlikely]]
+    return translate_as_el0(vcpu, va);
+  return ipa_of(par, va);
 }
 
 std::optional<std::uint32_t> fetch_instruction(const Vcpu& vcpu) {

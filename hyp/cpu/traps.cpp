@@ -52,7 +52,7 @@ constexpr std::uint8_t kAddressSizeLevelM1 = 0x29, kTranslationLevelM1 = 0x2b;
 // A flood is one guest's doing: after the first reports only each doubling is one.
 bool worth_a_line(std::uint64_t n) { return n <= 32 || (n & (n - 1)) == 0; }
 
-void report(Vcpu& vcpu, EsrEl2 esr, const char* details) {
+[[gnu::cold]] void report(Vcpu& vcpu, EsrEl2 esr, const char* details) {
   vcpu.exits.count(ExitCause::unhandled);
   if (!worth_a_line(vcpu.exits.get(ExitCause::unhandled))) return;
   char text[96] = "(instruction not readable)";
@@ -63,13 +63,14 @@ void report(Vcpu& vcpu, EsrEl2 esr, const char* details) {
       static_cast<ull>(vcpu.registers.pc), text);
 }
 
-void undefined(Vcpu& vcpu, EsrEl2 esr, const char* details) {
+[[gnu::cold]] void undefined(Vcpu& vcpu, EsrEl2 esr, const char* details) {
   report(vcpu, esr, details);
   inject_undefined(vcpu, esr.get<EsrEl2::IL>());
 }
 
 // `why`: what Weir has to add to the syndrome, or nullptr.
-void abort_guest(Vcpu& vcpu, EsrEl2 esr, IPA ipa, const ExternalAbort& abort, const char* why = nullptr) {
+[[gnu::cold, gnu::noinline]] void abort_guest(Vcpu& vcpu, EsrEl2 esr, IPA ipa, const ExternalAbort& abort,
+                                              const char* why = nullptr) {
   AbortIss iss;
   iss.words[0] = esr.get<EsrEl2::ISS>();
   char details[220];
@@ -87,38 +88,21 @@ bool is_walk_fault(std::uint8_t fsc) {
   return (fsc & kFaultClass) <= kAccessFlag || fsc == kAddressSizeLevelM1 || fsc == kTranslationLevelM1;
 }
 
+IPA walk_fault_ipa(std::uint64_t far) {
+  const HpfarEl2 hpfar = READ_SYSREG_AS(HpfarEl2, hpfar_el2);
+  return IPA{hpfar.get<HpfarEl2::FIPA>() * kPage4K + far % kPage4K};
+}
+
 // The faulting IPA. For faults of the access itself HPFAR_EL2 is valid only if the walk faulted (Arm ARM J1.1, IPAValid()),
 // not for permission and alignment faults: then the guest's stage 1 is asked again. No value: it has changed since;
 // executing the instruction again settles it.
 std::optional<IPA> fault_ipa(const Vcpu& vcpu, AbortIss iss, std::uint64_t far) {
   if (!iss.get<AbortIss::S1PTW>() && !is_walk_fault(iss.get<AbortIss::FSC>())) return translate(vcpu, far);
-  const HpfarEl2 hpfar = READ_SYSREG_AS(HpfarEl2, hpfar_el2);
-  return IPA{hpfar.get<HpfarEl2::FIPA>() * kPage4K + far % kPage4K};
+  return walk_fault_ipa(far);
 }
 
 std::uint64_t low_bytes(std::uint64_t value, unsigned bytes) {
   return bytes >= 8 ? value : value & bit_mask(bytes * 8 - 1, 0);
-}
-
-// An access that the syndrome describes.
-MmioResult described_access(Vcpu& vcpu, AbortIss iss, IPA ipa) {
-  const unsigned size = 1U << iss.get<AbortIss::SAS>();
-  const unsigned reg = iss.get<AbortIss::SRT>();
-  const MmioBus::Found found = vcpu.vm().bus().find(ipa, size);
-  if (found.device == nullptr || !ipa.aligned(size)) return MmioResult::abort;
-  const MmioAccess access{found.offset, size};
-  if (iss.get<AbortIss::WNR>()) {
-    if (iss.get<AbortIss::AR>()) dmb_ish();
-    return found.device->write(vcpu, access, low_bytes(vcpu.reg(reg), size));
-  }
-  std::uint64_t value = 0;
-  const MmioResult result = found.device->read(vcpu, access, value);
-  if (result != MmioResult::done) return result;
-  if (iss.get<AbortIss::AR>()) dmb_ish();
-  value = low_bytes(value, size);
-  if (iss.get<AbortIss::SSE>() && size < 8 && (value >> (size * 8 - 1)) != 0) value |= ~bit_mask(size * 8 - 1, 0);
-  vcpu.set_reg(reg, low_bytes(value, iss.get<AbortIss::SF>() ? 8 : 4));
-  return MmioResult::done;
 }
 
 // Any other, by the instruction itself. One that cannot be read any more, though the CPU just executed it, has been
@@ -139,7 +123,10 @@ void skip_instruction(Vcpu& vcpu) {
   vcpu.registers.pstate = Pstate::after_instruction(vcpu.registers.pstate);
 }
 
-void handle_abort(Vcpu& vcpu, EsrEl2 esr, bool instruction) {
+bool is_aarch32(const Vcpu& vcpu) { return (vcpu.registers.pstate & Pstate::NRW::mask) != 0; }
+
+// All that is not a plain access to a device which is there.
+[[gnu::noinline]] void handle_other_abort(Vcpu& vcpu, EsrEl2 esr, bool instruction) {
   AbortIss iss;
   iss.words[0] = esr.get<EsrEl2::ISS>();
   const std::uint64_t far = READ_SYSREG(far_el2);
@@ -155,19 +142,68 @@ void handle_abort(Vcpu& vcpu, EsrEl2 esr, bool instruction) {
     skip_instruction(vcpu);
     return;
   }
-  // An alignment fault on what stage 2 makes Device, an exclusive or atomic access there, and the like: not emulated.
+  // An alignment fault on what stage 2 makes Device, an exclusive or atomic access there, and the like: not emulated. A32
+  // has no business with devices.
   const std::uint8_t fsc = iss.get<AbortIss::FSC>();
-  if (!is_walk_fault(fsc) && (fsc & kFaultClass) != kPermission) return abort_guest(vcpu, esr, *ipa, abort);
-  Pstate pstate;
-  pstate.words[0] = vcpu.registers.pstate;
-  if (pstate.get<Pstate::NRW>()) return abort_guest(vcpu, esr, *ipa, abort);  // A32 has no business with devices
+  if ((!is_walk_fault(fsc) && (fsc & kFaultClass) != kPermission) || is_aarch32(vcpu))
+    return abort_guest(vcpu, esr, *ipa, abort);
+  if (iss.get<AbortIss::ISV>()) return abort_guest(vcpu, esr, *ipa, abort);  // it was tried: handle_data_abort
   vcpu.exits.count(ExitCause::mmio);
   const char* why = nullptr;
-  switch (iss.get<AbortIss::ISV>() ? described_access(vcpu, iss, *ipa) : decoded_access(vcpu, iss, *ipa, far, why)) {
+  switch (decoded_access(vcpu, iss, *ipa, far, why)) {
     case MmioResult::done: skip_instruction(vcpu); return;
     case MmioResult::again: gic_dispatch(); return;
     case MmioResult::abort: return abort_guest(vcpu, esr, *ipa, abort, why);
   }
+}
+
+void finish_access(Vcpu& vcpu, MmioResult result) {
+  if (result == MmioResult::done) [[likely]]
+    return skip_instruction(vcpu);
+  if (result == MmioResult::again) return gic_dispatch();
+  handle_other_abort(vcpu, READ_SYSREG_AS(EsrEl2, esr_el2), false);
+}
+
+[[gnu::noinline]] MmioResult described_load(Vcpu& vcpu, AbortIss iss, MmioDevice& device, MmioAccess access) {
+  std::uint64_t value = 0;
+  const MmioResult result = device.read(vcpu, access, value);
+  if (result != MmioResult::done) return result;
+  if (iss.get<AbortIss::AR>()) dmb_ish();
+  value = low_bytes(value, access.size);
+  const unsigned sign = access.size * 8 - 1;
+  if (iss.get<AbortIss::SSE>() && access.size < 8 && (value >> sign) != 0) value |= ~bit_mask(sign, 0);
+  vcpu.set_reg(iss.get<AbortIss::SRT>(), low_bytes(value, iss.get<AbortIss::SF>() ? 8 : 4));
+  return result;
+}
+
+// The fast path: nearly all data aborts are plain accesses to a device, described by the syndrome.
+void handle_data_abort(Vcpu& vcpu, EsrEl2 esr) {
+  AbortIss iss;
+  iss.words[0] = esr.get<EsrEl2::ISS>();
+  constexpr std::uint32_t kKind = AbortIss::ISV::mask | AbortIss::CM::mask | AbortIss::S1PTW::mask;
+  const std::uint8_t fsc = iss.get<AbortIss::FSC>();
+  if ((iss.words[0] & kKind) != AbortIss::ISV::mask || is_aarch32(vcpu)) [[unlikely]]
+    return handle_other_abort(vcpu, esr, false);
+  IPA ipa;
+  if ((fsc & kFaultClass) == kPermission) {
+    const auto translated = translate(vcpu, READ_SYSREG(far_el2));
+    if (!translated) [[unlikely]]
+      return;
+    ipa = *translated;
+  } else if (is_walk_fault(fsc)) {
+    ipa = walk_fault_ipa(READ_SYSREG(far_el2));
+  } else {
+    return handle_other_abort(vcpu, esr, false);
+  }
+  const unsigned size = 1U << iss.get<AbortIss::SAS>();
+  const MmioBus::Found found = vcpu.vm().bus().find(ipa, size, vcpu.recent_device);
+  if (found.device == nullptr || !ipa.aligned(size)) [[unlikely]]
+    return handle_other_abort(vcpu, esr, false);
+  vcpu.exits.count(ExitCause::mmio);
+  const MmioAccess access{found.offset, size};
+  if (!iss.get<AbortIss::WNR>()) return finish_access(vcpu, described_load(vcpu, iss, *found.device, access));
+  if (iss.get<AbortIss::AR>()) dmb_ish();
+  finish_access(vcpu, found.device->write(vcpu, access, low_bytes(vcpu.reg(iss.get<AbortIss::SRT>()), size)));
 }
 
 bool is_id_register(SysregIss iss) {
@@ -226,16 +262,21 @@ void handle_call(Vcpu& vcpu, bool smc) {
   vcpu.exits.count(handle_smccc(vcpu) ? ExitCause::psci : ExitCause::smccc);
 }
 
-void handle_synchronous(Vcpu& vcpu) {
-  const EsrEl2 esr = READ_SYSREG_AS(EsrEl2, esr_el2);
+[[gnu::noinline]] void handle_other(Vcpu& vcpu, EsrEl2 esr) {
   switch (esr.get<EsrEl2::EC>()) {
-    case ExceptionClass::data_abort_lower: return handle_abort(vcpu, esr, false);
-    case ExceptionClass::instruction_abort_lower: return handle_abort(vcpu, esr, true);
+    case ExceptionClass::instruction_abort_lower: return handle_other_abort(vcpu, esr, true);
     case ExceptionClass::sysreg: return handle_sysreg(vcpu, esr);
     case ExceptionClass::hvc64: return handle_call(vcpu, false);
     case ExceptionClass::smc64: return handle_call(vcpu, true);
     default: return undefined(vcpu, esr, "");
   }
+}
+
+void handle_synchronous(Vcpu& vcpu) {
+  const EsrEl2 esr = READ_SYSREG_AS(EsrEl2, esr_el2);
+  if (esr.get<EsrEl2::EC>() == ExceptionClass::data_abort_lower) [[likely]]
+    return handle_data_abort(vcpu, esr);
+  handle_other(vcpu, esr);
 }
 
 // A physical SError becomes the guest's own: it runs alone on this pCPU.
@@ -250,14 +291,15 @@ void handle_serror(Vcpu& vcpu) {
 }  // namespace
 
 void handle_exit(Vcpu& vcpu, ExitKind kind) {
+  if (kind == ExitKind::synchronous) [[likely]]
+    return handle_synchronous(vcpu);
   switch (kind) {
     case ExitKind::irq:
     case ExitKind::fiq:
       vcpu.exits.count(ExitCause::interrupt);
       gic_dispatch();
       return;
-    case ExitKind::serror: return handle_serror(vcpu);
-    default: return handle_synchronous(vcpu);
+    default: return handle_serror(vcpu);
   }
 }
 

@@ -16,14 +16,17 @@ bool MmioBus::add(IPA base, std::uint64_t bytes, MmioDevice& device) {
   return true;
 }
 
-MmioBus::Found MmioBus::find(IPA at, unsigned size) const {
+constinit const MmioBus::Range MmioBus::kNobody{};
+
+const MmioBus::Range& MmioBus::range_at(IPA at, unsigned size) const {
   const Range* const end = ranges_.data() + count_;
   const Range* const next = std::upper_bound(ranges_.data(), end, at, [](IPA a, const Range& r) { return a < r.base; });
-  if (next == ranges_.data()) return {};
-  const Range& r = next[-1];
-  const std::uint64_t offset = at - r.base;
-  if (offset >= r.bytes || size > r.bytes - offset) return {};
-  return {r.device, offset};
+  return next != ranges_.data() && next[-1].has(at, size) ? next[-1] : kNobody;
+}
+
+MmioBus::Found MmioBus::find(IPA at, unsigned size) const {
+  Recent recent;
+  return find(at, size, recent);
 }
 
 }  // namespace weir

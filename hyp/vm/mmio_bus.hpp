@@ -29,8 +29,29 @@ class MmioBus {
     IPA base;
     std::uint64_t bytes{};
     MmioDevice* device{};
+    [[nodiscard]] bool has(IPA at, unsigned size) const {
+      const std::uint64_t offset = at - base;
+      return offset < bytes && size <= bytes - offset;
+    }
   };
-  std::array<Range, kMaxDevices> ranges_{};  // sorted
+
+ public:
+  // Whoever makes many accesses remembers where the last one went.
+  class Recent {
+    friend MmioBus;
+    const Range* range_ = &kNobody;
+  };
+  [[nodiscard]] Found find(IPA at, unsigned size, Recent& recent) const {
+    if (!recent.range_->has(at, size)) [[unlikely]]
+      recent.range_ = &range_at(at, size);
+    const Range& r = *recent.range_;
+    return {r.device, at - r.base};
+  }
+
+ private:
+  static const Range kNobody;
+  [[nodiscard]] const Range& range_at(IPA at, unsigned size) const;  // or kNobody
+  std::array<Range, kMaxDevices> ranges_{};                          // sorted
   std::size_t count_{};
 };
 

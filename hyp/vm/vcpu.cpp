@@ -40,6 +40,15 @@ void Vcpu::reset() {
   power_.store(Power::on, std::memory_order_release);
 }
 
+bool Vcpu::exited(void* vcpu, ExitKind kind) {
+  Vcpu& self = *static_cast<Vcpu*>(vcpu);
+  handle_exit(self, kind);
+  if (self.vm_.stopping() || self.power() != Power::on) [[unlikely]]
+    return false;
+  vgic_enter(self);
+  return true;
+}
+
 void Vcpu::run() {
   install_guest_controls(*this);
   bool online = false;
@@ -59,8 +68,7 @@ void Vcpu::run() {
       continue;
     }
     vgic_enter(*this);
-    const ExitKind kind = enter_guest(&registers);
-    handle_exit(*this, kind);
+    run_guest(&registers, exited, this);
   }
   if (online) vgic_offline(*this);
   turn_off();

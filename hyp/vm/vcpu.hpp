@@ -6,6 +6,7 @@
 
 #include "hyp/arch/guest_registers.hpp"
 #include "hyp/vm/exits.hpp"
+#include "hyp/vm/mmio_bus.hpp"
 #include "hyp/vm/vcpu_affinity.hpp"
 #include "stage2/support/spinlock.hpp"
 
@@ -50,9 +51,12 @@ class Vcpu {
 
   GuestRegisters registers;
   ExitCounters exits;
-  VGicCpu* gic{};  // its half of the virtual GIC; owned by the VM's VGic, set by it
+  MmioBus::Recent recent_device;  // of its accesses to devices
+  VGicCpu* gic{};                 // its half of the virtual GIC; owned by the VM's VGic, set by it
 
  private:
+  // After each exit: whether to enter the guest again.
+  static bool exited(void* vcpu, ExitKind kind);
   void reset();  // registers and EL1 state to what PSCI CPU_ON promises
 
   Vm& vm_;

@@ -39,6 +39,24 @@ TEST(MmioBus, NobodyAnswersOutsideOrAcrossAnEnd) {
   EXPECT_EQ(bus.find(IPA{~std::uint64_t{0}}, 8).device, nullptr);
 }
 
+TEST(MmioBus, RemembersTheLastDeviceAndNothingElse) {
+  Nothing a, b;
+  MmioBus bus;
+  MmioBus::Recent recent;
+  EXPECT_EQ(bus.find(IPA{0}, 1, recent).device, nullptr);
+  ASSERT_TRUE(bus.add(IPA{0x2000}, 0x1000, b));
+  EXPECT_EQ(bus.find(IPA{0x2010}, 4, recent).device, &b);
+  EXPECT_EQ(bus.find(IPA{0x2ffc}, 4, recent).offset, 0xffcU);
+  EXPECT_EQ(bus.find(IPA{0x2ffc}, 8, recent).device, nullptr) << "past its end";
+  EXPECT_EQ(bus.find(IPA{0x2010}, 4, recent).device, &b);
+  EXPECT_EQ(bus.find(IPA{0x1ffc}, 4, recent).device, nullptr) << "below it";
+  ASSERT_TRUE(bus.add(IPA{0x1000}, 0x1000, a));
+  EXPECT_EQ(bus.find(IPA{0x2010}, 4, recent).device, &b);
+  EXPECT_EQ(bus.find(IPA{0x1010}, 4, recent).device, &a);
+  EXPECT_EQ(bus.find(IPA{0x1010}, 4, recent).offset, 0x10U);
+  EXPECT_EQ(bus.find(IPA{0x2010}, 4, recent).device, &b);
+}
+
 TEST(MmioBus, RefusesOverlapEmptyAndWrapping) {
   Nothing d;
   MmioBus bus;
