@@ -1,25 +1,36 @@
-"""The nested test has teeth: with a fault planted in Weir (vsmmu/fault_injection.hpp) it fails, and where it should."""
+"""The tests have teeth: with a fault planted in Weir (vsmmu/fault_injection.hpp) they fail, and where they should."""
 import subprocess
+from pathlib import Path
 
 from boot import REPOSITORY, limit
-from guests import boot_nested, said
+from guests import Result, boot_nested, said
+from test_fleet import run_one
+
+
+def image_of(mutant: str) -> Path:
+    image = REPOSITORY / f"build/mutants/{mutant}/Image"
+    subprocess.run(["make", "-s", str(image.relative_to(REPOSITORY))], cwd=REPOSITORY, check=True)
+    return image
+
+
+def expect_failure(result: Result, guest: str, check: str, mutant: str) -> None:
+    lines = said(result, guest)
+    log = f"(log: {result.path / 'console.log'})"
+    assert "OK" not in lines, f"the test does not notice {mutant} {log}"
+    assert any(line.startswith(f"FAIL {check}") for line in lines), f"no failure of {check}, but: {lines[:3]} {log}"
 
 
 def expect_noticed(mutant: str, check: str) -> None:
-    image = REPOSITORY / f"build/mutants/{mutant}/Image"
-    subprocess.run(["make", "-s", str(image.relative_to(REPOSITORY))], cwd=REPOSITORY, check=True)
-    result = boot_nested(f"mutant-{mutant}", image=image)
-    lines = said(result, "nested")
-    log = f"(log: {result.path / 'console.log'})"
-    assert "OK" not in lines, f"the test does not notice {mutant} {log}"
-    assert any(line.startswith(f"FAIL {check}: ") for line in lines), f"no failure of {check}, but: {lines[:3]} {log}"
+    image = image_of(mutant)
+    expect_failure(boot_nested(f"mutant-{mutant}", image=image), "nested", check, mutant)
+    expect_failure(run_one(f"mutant-{mutant}-fleet", image=image), "fleet", "work: DMA", mutant)
 
 
 @limit(150)
 def test_drop_invalidation():
-    expect_noticed("drop_invalidation", "unmap-nh-va")
+    expect_noticed("drop_invalidation", "unmap-nh-va: ")
 
 
 @limit(150)
 def test_wrong_vmid():
-    expect_noticed("wrong_vmid", "unmap-nh-va")
+    expect_noticed("wrong_vmid", "unmap-nh-va: ")

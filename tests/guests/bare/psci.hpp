@@ -37,7 +37,8 @@ constexpr std::int64_t value(const CallResult& r) { return static_cast<std::int3
 
 // What a started CPU does, on a stack of its own. `argument` is for it.
 using CpuMain = void (*)(std::uint64_t argument);
-// CPU_ON of `mpidr`; one CPU besides the boot CPU at a time. A PSCI return value.
+// CPU_ON of `mpidr`, by the boot CPU; the first 8 CPUs can be started. A PSCI return value.
+inline constexpr unsigned kMaxCpus = 8;
 std::int64_t start_cpu(std::uint64_t mpidr, CpuMain main, std::uint64_t argument);
 
 }  // namespace weir::guest

@@ -1,5 +1,6 @@
 // What a payload says on its console. A test looks for "guest: NAME: OK"; each failure is a line
-// "guest: NAME: FAIL check: what". All of it goes through the PL011.
+// "guest: NAME: FAIL check: what". All of it goes through the PL011, and may be called by several CPUs at once, but for
+// check().
 #pragma once
 
 #include <cstdint>
@@ -10,6 +11,8 @@
 namespace weir::guest {
 
 void print(std::string_view text);
+// The next character that was typed; false: there is none.
+[[nodiscard]] bool typed(char& c);
 // One line with the prefix "guest: NAME: ".
 void say(std::string_view text);
 

@@ -1,9 +1,11 @@
 // What the compiler and the framework need under a payload.
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 
+#include "stage2/support/spinlock.hpp"
 #include "tests/guests/bare/exceptions.hpp"
 #include "tests/guests/bare/machine.hpp"
 #include "tests/guests/bare/mmio.hpp"
@@ -75,7 +77,8 @@ constinit std::array<unsigned, kIntids> taken{};
 constinit bool armed = false;
 constinit Provoked provoked{};
 constinit std::string_view check_name{};
-constinit unsigned failed = 0;
+constinit std::atomic<unsigned> failed{0};
+constinit SpinLock console{};
 constinit std::uint64_t next_page = 0;
 
 // Identity: [0, RAM) and all above RAM devices, RAM normal write-back. Level 1, 1 GiB blocks.
@@ -149,10 +152,19 @@ unsigned interrupts(unsigned intid) {
 
 // --- Console and verdict
 
+namespace {
+constexpr std::uint64_t kDr = 0x00, kFr = 0x18;  // of the PL011
+constexpr std::uint32_t kRxfe = 1 << 4, kTxff = 1 << 5;
+std::uint64_t uart_base() { return machine().uart != 0 ? machine().uart : 0x0900'0000; }
+}  // namespace
+bool typed(char& c) {
+  if ((load32(uart_base() + kFr) & kRxfe) != 0) return false;
+  c = static_cast<char>(load32(uart_base() + kDr));
+  return true;
+}
 void print(std::string_view text) {
-  constexpr std::uint64_t kDr = 0x00, kFr = 0x18;
-  constexpr std::uint32_t kTxff = 1 << 5;
-  const std::uint64_t uart = machine().uart != 0 ? machine().uart : 0x0900'0000;
+  const SpinLock::Guard guard{console};
+  const std::uint64_t uart = uart_base();
   for (const char c : text) {
     while ((load32(uart + kFr) & kTxff) != 0) {
     }
@@ -207,10 +219,11 @@ unsigned failures() { return failed; }
 
 void finish() {
   Text<60> text;
-  if (failed == 0) {
+  const unsigned failures = failed;
+  if (failures == 0) {
     text.put("OK");
   } else {
-    text.put("failed: ").dec(failed);
+    text.put("failed: ").dec(failures);
   }
   say(text.view());
   power_off();
@@ -245,9 +258,11 @@ std::int64_t start_cpu(std::uint64_t mpidr, CpuMain main, std::uint64_t argument
     CpuMain main;
     std::uint64_t argument;
   };
-  static constinit std::uint64_t stack = 0;
-  static constinit std::uint64_t block = 0;
+  static constinit std::array<std::uint64_t, kMaxCpus> stacks{}, blocks{};
   constexpr std::uint64_t kStack = 0x4000;
+  const std::size_t cpu = mpidr % kMaxCpus;
+  std::uint64_t& stack = stacks[cpu];
+  std::uint64_t& block = blocks[cpu];
   if (stack == 0) {
     stack = allocate(kStack);
     block = allocate(0x1000);

@@ -10,8 +10,9 @@ using smmu::Reg;
 
 constexpr unsigned kInputBits = 39;
 constexpr unsigned kPolls = 2'000'000;
-constexpr std::uint32_t kRingMask = (2u << Smmu::kQueueLog2) - 1;  // index and wrap flag
-constexpr std::uint32_t kIndexMask = (1u << Smmu::kQueueLog2) - 1;
+constexpr std::uint64_t kPatience = 20'000'000;  // in microseconds, for a SYNC that waits for another CPU's commands
+constexpr std::uint32_t kEventRingMask = (2u << Smmu::kQueueLog2) - 1;  // index and wrap flag
+constexpr std::uint32_t kEventIndexMask = (1u << Smmu::kQueueLog2) - 1;
 
 // A record into memory that the SMMU reads, the first word (with V) last.
 template <typename R>
@@ -24,6 +25,8 @@ void publish(std::uint64_t at, const R& r) {
   barrier();
 }
 
+}  // namespace
+
 smmu::Cd make_cd(ASID asid, std::uint64_t root, smmu::AddressSize output) {
   using smmu::Cd;
   constexpr auto kWalk = smmu::WalkCacheability::write_back_ra_wa;
@@ -34,8 +37,7 @@ smmu::Cd make_cd(ASID asid, std::uint64_t root, smmu::AddressSize output) {
   cd.set<Cd::TTB0>(IPA{root}).set<Cd::MAIR0>(0xff);
   return cd;
 }
-
-}  // namespace
+void publish_cd(std::uint64_t at, const smmu::Cd& cd) { publish(at, cd); }
 
 // --- Tables
 
@@ -121,7 +123,7 @@ bool Smmu::init() {
   if (!acknowledged()) return false;
   if (strtab_ == 0) {
     strtab_ = allocate(sizeof(smmu::Ste) << kStreamBits, sizeof(smmu::Ste) << kStreamBits);
-    cmdq_ = allocate(sizeof(smmu::Command) << kQueueLog2);
+    cmdq_ = allocate(sizeof(smmu::Command) << command_log2_, sizeof(smmu::Command) << command_log2_);
     eventq_ = allocate(sizeof(smmu::Event) << kQueueLog2);
   }
   using smmu::CR1;
@@ -135,7 +137,7 @@ bool Smmu::init() {
   write(Reg::STRTAB_BASE_CFG, smmu::STRTAB_BASE_CFG{}.set<smmu::STRTAB_BASE_CFG::LOG2SIZE>(kStreamBits).words[0]);
   using smmu::CMDQ_BASE;
   using smmu::EVENTQ_BASE;
-  write64(Reg::CMDQ_BASE, CMDQ_BASE{}.set<CMDQ_BASE::ADDR>(cmdq_).set<CMDQ_BASE::LOG2SIZE>(kQueueLog2).words[0]);
+  write64(Reg::CMDQ_BASE, CMDQ_BASE{}.set<CMDQ_BASE::ADDR>(cmdq_).set<CMDQ_BASE::LOG2SIZE>(command_log2_).words[0]);
   write(Reg::CMDQ_PROD, 0);
   write(Reg::CMDQ_CONS, 0);
   write64(Reg::EVENTQ_BASE,
@@ -181,10 +183,10 @@ smmu::Ste Smmu::of(smmu::SteConfig config) {
   return Ste{}.set<Ste::V>(true).set<Ste::Config>(config).set<Ste::SHCFG>(smmu::ShareabilityConfig::use_incoming);
 }
 
-smmu::Ste Smmu::stage1(const AddressSpace& space) {
+smmu::Ste Smmu::stage1(std::uint64_t cd) {
   using smmu::Ste;
   return of(smmu::SteConfig::s1)
-      .set<Ste::S1ContextPtr>(IPA{space.cd()})
+      .set<Ste::S1ContextPtr>(IPA{cd})
       .set<Ste::S1CIR>(smmu::CdCacheability::write_back_ra)
       .set<Ste::S1COR>(smmu::CdCacheability::write_back_ra)
       .set<Ste::S1CSH>(smmu::Shareability::inner);
@@ -193,14 +195,14 @@ smmu::Ste Smmu::stage1(const AddressSpace& space) {
 // --- Queues
 
 volatile smmu::Command* Smmu::slot(std::uint32_t index) const {
-  return reinterpret_cast<volatile smmu::Command*>(cmdq_) + (index & kIndexMask);
+  return reinterpret_cast<volatile smmu::Command*>(cmdq_) + (index & index_mask());
 }
 
 void Smmu::push(const smmu::Command& c) {
   auto* to = reinterpret_cast<volatile std::uint64_t*>(slot(prod_));
   to[0] = c.words[0];
   to[1] = c.words[1];
-  prod_ = (prod_ + 1) & kRingMask;
+  prod_ = (prod_ + 1) & ring_mask();
 }
 
 void Smmu::submit() {
@@ -208,14 +210,22 @@ void Smmu::submit() {
   write(Reg::CMDQ_PROD, prod_);
 }
 
-bool Smmu::wait_consumed() {
-  for (unsigned i = 0; i < kPolls; ++i) {
+bool Smmu::wait_consumed(std::uint32_t prod) {
+  const std::uint64_t until = now_us() + kPatience;
+  for (unsigned i = 1; i % 1024 != 0 || now_us() < until; ++i) {
     smmu::CMDQ_CONS cons;
     cons.words[0] = read(Reg::CMDQ_CONS);
-    if (cons.get<smmu::CMDQ_CONS::RD>() == prod_) return true;
+    const std::uint32_t beyond = (cons.get<smmu::CMDQ_CONS::RD>() - prod) & ring_mask();
+    if (beyond <= index_mask()) return true;
     if (read(Reg::GERROR) != read(Reg::GERRORN)) return false;
   }
   return false;
+}
+
+unsigned Smmu::free_slots() const {
+  smmu::CMDQ_CONS cons;
+  cons.words[0] = read(Reg::CMDQ_CONS);
+  return index_mask() + 1 - ((prod_ - cons.get<smmu::CMDQ_CONS::RD>()) & ring_mask());
 }
 
 bool Smmu::sync() {
@@ -227,11 +237,12 @@ bool Smmu::sync() {
 bool Smmu::next_event(smmu::Event& e) {
   smmu::EVENTQ_PROD prod;
   prod.words[0] = read(Reg::EVENTQ_PROD);
-  if ((prod.get<smmu::EVENTQ_PROD::WR>() & kRingMask) == event_) return false;
+  if ((prod.get<smmu::EVENTQ_PROD::WR>() & kEventRingMask) == event_) return false;
   barrier();
-  const auto* from = reinterpret_cast<volatile std::uint64_t*>(eventq_ + (event_ & kIndexMask) * sizeof(smmu::Event));
+  const auto* from =
+      reinterpret_cast<volatile std::uint64_t*>(eventq_ + (event_ & kEventIndexMask) * sizeof(smmu::Event));
   for (std::size_t i = 0; i < e.words.size(); ++i) e.words[i] = from[i];
-  event_ = (event_ + 1) & kRingMask;
+  event_ = (event_ + 1) & kEventRingMask;
   // An overflow is acknowledged on the way: what it took is lost anyhow.
   using smmu::EVENTQ_CONS;
   const bool overflow = prod.get<smmu::EVENTQ_PROD::OVFLG>();

@@ -13,6 +13,11 @@
 
 namespace weir::guest {
 
+// The CD of a table for 39 bits of input address.
+[[nodiscard]] smmu::Cd make_cd(ASID asid, std::uint64_t root, smmu::AddressSize output);
+// Puts it where the SMMU reads it, the word with V last.
+void publish_cd(std::uint64_t at, const smmu::Cd& cd);
+
 // A stage-1 translation table (and the CD that points at it).
 class AddressSpace {
  public:
@@ -41,7 +46,7 @@ class Smmu {
   static constexpr unsigned kQueueLog2 = 7;
 
   Smmu() = default;
-  explicit Smmu(std::uint64_t base) : base_{base} {}
+  explicit Smmu(std::uint64_t base, unsigned command_log2 = kQueueLog2) : base_{base}, command_log2_{command_log2} {}
 
   [[nodiscard]] std::uint32_t read(smmu::Reg r) const;
   void write(smmu::Reg r, std::uint32_t v) const;
@@ -57,7 +62,8 @@ class Smmu {
 
   // Stream table. The caller invalidates.
   void set_ste(std::uint32_t sid, const smmu::Ste& ste);
-  [[nodiscard]] static smmu::Ste stage1(const AddressSpace& space);
+  [[nodiscard]] static smmu::Ste stage1(const AddressSpace& space) { return stage1(space.cd()); }
+  [[nodiscard]] static smmu::Ste stage1(std::uint64_t cd);
   [[nodiscard]] static smmu::Ste of(smmu::SteConfig config);
 
   // Command queue. submit() only stores PROD; sync() appends CMD_SYNC and waits, false: an error or no answer.
@@ -68,7 +74,10 @@ class Smmu {
     push(c);
     return sync();
   }
-  [[nodiscard]] bool wait_consumed();
+  [[nodiscard]] bool wait_consumed() { return wait_consumed(prod_); }
+  // Commands before that value of prod(), of at most a queue's length: several CPUs may wait for theirs.
+  [[nodiscard]] bool wait_consumed(std::uint32_t prod);
+  [[nodiscard]] unsigned free_slots() const;
   [[nodiscard]] std::uint32_t prod() const { return prod_; }
   [[nodiscard]] volatile smmu::Command* slot(std::uint32_t index) const;
 
@@ -78,8 +87,11 @@ class Smmu {
 
  private:
   bool acknowledged() const;
+  [[nodiscard]] std::uint32_t index_mask() const { return (1u << command_log2_) - 1; }
+  [[nodiscard]] std::uint32_t ring_mask() const { return (2u << command_log2_) - 1; }  // index and wrap flag
 
   std::uint64_t base_ = 0;
+  unsigned command_log2_ = kQueueLog2;
   std::uint64_t strtab_ = 0, cmdq_ = 0, eventq_ = 0;
   std::uint32_t prod_ = 0;   // of commands, with the wrap flag
   std::uint32_t event_ = 0;  // CONS of events, with the wrap flag
