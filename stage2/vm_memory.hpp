@@ -83,13 +83,10 @@ class GrantTable {
     VmMemory* peer = nullptr;
     IPA at;  // in the owner's space
     std::uint64_t pages = 0;
-    std::uint64_t offered = 0;  // the first so many are offered
-    IPA mapped_at;              // in the peer's space
-    std::uint64_t mapped = 0;   // the first so many are mapped there
-
-    [[nodiscard]] bool overlaps(IPA ipa, std::uint64_t bytes) const {
-      return at < ipa + bytes && ipa < at + pages * kPage4K;
-    }
+    std::uint64_t offered = 0;       // the first so many are offered
+    IPA mapped_at;                   // in the peer's space
+    std::uint64_t mapped_bytes = 0;  // that are set aside there; 0: it is not accepted
+    std::uint64_t mapped = 0;        // the first so many pages are mapped there
   };
 
   SpinLock lock_;
@@ -116,7 +113,7 @@ class VmMemory {
   };
   // All of them outlive this. The domain maps the VM's first memory.
   VmMemory(const Config& config, S2Domain& domain, PagePool& pool, Grace& grace, GrantTable& grants);
-  // stop() was called, or nobody ever knew of it.
+  // stop() was called, or no grant ever concerned it.
   ~VmMemory();
   VmMemory(const VmMemory&) = delete;
   VmMemory& operator=(const VmMemory&) = delete;
@@ -161,9 +158,15 @@ class VmMemory {
   class Claim;  // of a range of RAM, for a call
   class Work;   // on a grant, for a call
 
-  [[nodiscard]] bool in_ram(IPA ipa, std::uint64_t pages) const;
-  [[nodiscard]] std::optional<Mapping> own(IPA ipa) const;
-  [[nodiscard]] std::uint64_t chunk(IPA ipa, std::uint64_t pages) const;
+  [[nodiscard]] std::optional<Mapping> own(IPA ipa) const;  // no value: not the VM's to use
+  [[nodiscard]] bool absent(IPA ipa, std::uint64_t pages) const;
+  [[nodiscard]] Result conflict(IPA ipa, std::uint64_t bytes) const;
+  [[nodiscard]] std::uint64_t handle_of(const Grant& grant) const;
+  [[nodiscard]] Grant* grant_of(std::uint64_t handle) const;
+  [[nodiscard]] Result begin(const Offer& offer, std::uint64_t handle, Work& work);
+  [[nodiscard]] Result begin_accept(std::uint64_t handle, IPA ipa, std::uint64_t pages, Work& work);
+  [[nodiscard]] Result withdraw(Work& work);
+  [[nodiscard]] Result take_back_step(Work& work, std::uint64_t& left);
 
   Config config_;
   S2Domain& domain_;
@@ -172,6 +175,7 @@ class VmMemory {
   GrantTable& grants_;
   // Guarded by the lock of grants_:
   std::array<Range, kCallers> busy_{};
+  unsigned given_ = 0;  // grants that it has given
   bool stopping_ = false;
 };
 
