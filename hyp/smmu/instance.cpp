@@ -175,6 +175,16 @@ unsigned SmmuInstance::drain_events(unsigned most) {
   return done;
 }
 
+// PROD first: what is delivered is never behind it by more than a queue's length, so that equal means equal. Records
+// that somebody is delivering at this moment count as pending.
+bool SmmuInstance::events_pending() {
+  using smmu::EVENTQ_PROD;
+  const auto prod = read<EVENTQ_PROD>(hardware_, Reg::EVENTQ_PROD);
+  std::atomic_thread_fence(std::memory_order_acquire);
+  const std::uint32_t modulus = 2 * events_size_ - 1;  // index and wrap flag
+  return (prod.get<EVENTQ_PROD::WR>() & modulus) != events_delivered_.load(std::memory_order_acquire);
+}
+
 unsigned SmmuInstance::deliver_events(unsigned most) {
   using smmu::EVENTQ_CONS;
   using smmu::EVENTQ_PROD;
@@ -201,6 +211,7 @@ unsigned SmmuInstance::deliver_events(unsigned most) {
   if (done == 0) return 0;
   cons.set<EVENTQ_CONS::RD>(at).set<EVENTQ_CONS::OVACKFLG>(prod.get<EVENTQ_PROD::OVFLG>());
   hardware_.write(Reg::EVENTQ_CONS, cons.words[0]);
+  events_delivered_.store(at, std::memory_order_release);
   return done;
 }
 

@@ -59,6 +59,9 @@ class Drain final : public vsmmu::EventDrain {
     if (drained == most) machine_more_events(instance.index());
     return drained;
   }
+  [[nodiscard]] bool events_pending(stage2::SmmuPort& smmu) override {
+    return static_cast<SmmuInstance&>(smmu).events_pending();
+  }
 };
 constinit Drain drain;
 
@@ -283,11 +286,15 @@ std::expected<void, DeviceError> make_vsmmu(Vm& vm, Devices& devices, unsigned i
   if (!device || !device->allocate_pages())
     return error("vm %.*s: vsmmu %.*s: no memory", TEXT(vm.name()), TEXT(config.name));
   const vsmmu::Config limits = vsmmu_limits(vm.config(), index, CpuView::kInputBits);
-  const vsmmu::Surroundings surroundings{.memory = device->memory(),
-                                         .interrupts = *device,
-                                         .drain = drain,
-                                         .domain = vm.domain(),
-                                         .pages = device->pages()};
+  // All SMMUs of the VM fetch what is in there, whichever the stream is behind.
+  auto& hidden = dma_demands(vm.config(), platform).clean_to_memory ? cleaned_table_pages() : coherent_table_pages();
+  const vsmmu::Surroundings surroundings{
+      .memory = device->memory(),
+      .interrupts = *device,
+      .drain = drain,
+      .domain = vm.domain(),
+      .pages = device->pages(),
+      .hidden = {.pages = &hidden, .base = guest_map::hidden_cds(index), .bytes = guest_map::kHiddenCdBytes}};
   auto created = vsmmu::VSmmu::create(limits, {instances.data(), count}, surroundings);
   if (!created)
     return error("vm %.*s: vsmmu %.*s: %.*s: %s %.*s", TEXT(vm.name()), TEXT(config.name),

@@ -19,6 +19,9 @@ vsmmu::Config vsmmu_limits(const VmConfig& vm, unsigned index, unsigned input_bi
   if (narrowing.no_httu) limits.httu = smmu::Htt::none;
   limits.msi = !narrowing.no_msi;
   limits.sev = !narrowing.no_sev;
+  limits.precise = vm.vsmmus[index].invalidation == Invalidation::precise;
+  limits.no_global_pages = vm.vsmmus[index].no_global_pages;
+  limits.late_events = vm.vsmmus[index].late_events;
   for (const DeviceConfig& device : vm.devices) {
     if (device.vsmmu != index) continue;
     limits.ats = limits.ats || device.ats != AtsChoice::none;

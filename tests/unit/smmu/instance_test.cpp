@@ -245,6 +245,29 @@ TEST_F(SmmuInstanceTest, EventsGoToTheOwnerOfTheirStream) {
   smmu->release(b);
 }
 
+TEST_F(SmmuInstanceTest, EventsArePendingUntilTheirOwnersHaveThem) {
+  struct Curious final : StreamOwner {
+    using StreamOwner::StreamOwner;
+    void on_event(SmmuInstance& from, const Event&) override { pending_inside = from.events_pending(); }
+    bool pending_inside = false;
+  };
+  start();
+  Curious owner{StreamID{0x900}};
+  ASSERT_TRUE(smmu->claim(owner));
+  EXPECT_FALSE(smmu->events_pending());
+  for (unsigned round = 0; round < 10; ++round) {  // the queue of 8 wraps
+    hardware.record(fault(0x900));
+    hardware.record(fault(5));  // nobody's
+    EXPECT_TRUE(smmu->events_pending());
+    EXPECT_EQ(smmu->drain_events(1), 1u);
+    EXPECT_TRUE(owner.pending_inside) << "what is being delivered is not delivered";
+    EXPECT_TRUE(smmu->events_pending());
+    EXPECT_EQ(smmu->drain_events(64), 1u);
+    EXPECT_FALSE(smmu->events_pending());
+  }
+  smmu->release(owner);
+}
+
 // The queue was never empty, so the SMMU raises no interrupt for a record that is written while another is delivered.
 TEST_F(SmmuInstanceTest, EventsThatArriveDuringADrainAreNotLeftBehind) {
   struct Chatty final : StreamOwner {

@@ -33,6 +33,16 @@ TEST_F(Grants, WithoutNarrowingAllButAtsIsOffered) {
   EXPECT_FALSE(c.ats || c.ats_full || c.pri);
 }
 
+TEST_F(Grants, InvalidationIsStrictUnlessTheManifestSaysOtherwise) {
+  EXPECT_FALSE(limits().precise || limits().no_global_pages || limits().late_events);
+  vm.vsmmus[0].invalidation = Invalidation::precise;
+  EXPECT_TRUE(limits().precise && !limits().no_global_pages && !limits().late_events);
+  vm.vsmmus[0].no_global_pages = true;
+  EXPECT_TRUE(limits().no_global_pages && !limits().late_events);
+  vm.vsmmus[1].late_events = true;
+  EXPECT_TRUE(limits(1).late_events && !limits(1).precise && !limits().late_events);
+}
+
 TEST_F(Grants, EachNarrowingTakesItsOwnAway) {
   narrowing() = {.no_range_invalidation = true,
                  .linear_stream_table = true,
