@@ -6,7 +6,7 @@ MAKEFLAGS += --no-builtin-rules --no-builtin-variables
 .DELETE_ON_ERROR:
 JOBS ?= $(shell nproc)
 
-goals := help image guests manifest-check vsmmu-doc docs host el2-libs run shell bench test unit mutants boot-test format format-check lint check-no-fp
+goals := help image guests manifest-check vsmmu-doc docs host el2-libs run shell bench test unit mutants boot-test format format-check lint check-no-fp spin
 .PHONY: $(goals) toolchain clean distclean
 .DEFAULT_GOAL := help
 
@@ -17,6 +17,7 @@ help:
 	@echo "make test            everything that CI checks; make unit, make boot-test, make check-no-fp: parts of it"
 	@echo "                     (T=name runs the unit tests or boot tests of that name only)"
 	@echo "make bench           what Weir's work costs, in instructions: build/bench/bench.json and plots (T=quick: one SMMU, in seconds)"
+	@echo "make spin            check the models of the protocols between pCPUs and SMMUs (tests/spin), exhaustively"
 	@echo "make mutants         plant faults in the vSMMU, one at a time: the tests must notice each (T=name: those of that name)"
 	@echo "make guests          the payloads of tests/guests"
 	@echo "make manifest-check  build/host/manifest-check, which checks a manifest"
@@ -29,7 +30,7 @@ toolchain:
 	@tools/toolchain
 
 clean:
-	rm -rf build/weir.elf build/Image build/el2/obj build/host build/guests build/run build/mutation
+	rm -rf build/weir.elf build/Image build/el2/obj build/host build/guests build/run build/mutation build/spin
 distclean:
 	rm -rf build
 
@@ -156,6 +157,8 @@ build/bench/count.so: tests/bench/count.c
 
 unit: build/host/unit-tests
 	@build/host/unit-tests $(if $(T),--gtest_filter='*$(T)*')
+spin:
+	@python3 tests/spin/run.py $(T)
 check-no-fp: build/weir.elf
 	@tools/check-no-fp $<
 boot-test: image guests

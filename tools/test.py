@@ -80,6 +80,19 @@ def mutants() -> None:
     failed.extend(f"mutant {name}" for name in found["failed"])
 
 
+def spin() -> None:
+    global passed
+    report = REPOSITORY / "build/spin/spin.json"
+    report.unlink(missing_ok=True)
+    run("python3", "tests/spin/run.py")
+    if not report.exists():
+        count("protocol models (not run)", False)
+        return
+    found = json.loads(report.read_text())
+    passed += len(found["passed"])
+    failed.extend(f"spin {name}" for name in found["failed"])
+
+
 def boot_tests() -> None:
     global passed
     report = REPOSITORY / "build/run/boot.json"
@@ -97,6 +110,7 @@ def main() -> int:
     count("format", make("format-check"))
     unit_tests()
     guest_abi_text()
+    spin()
     mutants()
     if list(REPOSITORY.glob("tools/manifest-check.cpp")):
         count("build of manifest-check", make("manifest-check"))

@@ -256,6 +256,11 @@ proctype guest() {
         tlbi_asid(g);
         sync();
         gone[g] = true
+     :: true -> tlbi_asid(g); /* for nothing */
+        if
+        :: sync()
+        :: skip
+        fi
      :: !mapped[g] ->
         gone[g] = false;
         mapped[g] = true

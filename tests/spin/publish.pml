@@ -118,7 +118,7 @@ inline install(i, on) {
   :: else
   fi
 #else
-  reached(cpu, STE(i));
+  !QUEUED(cpu, STE(i));
   ste[i] = false /* CFGI_STE + SYNC */
 #endif
 }
