@@ -1,7 +1,11 @@
-// A VM's RAM: one range of IPAs over one physically contiguous chunk. The only way by which Weir reads or writes what
-// belongs to a guest. Nothing is read twice; a copy is what decisions are made on.
+// A VM's memory as EL2 reaches it: the only way by which Weir reads or writes what belongs to a guest. Nothing is read
+// twice; a copy is what decisions are made on.
+//
+// Each page is looked up in the stage-2 table that the VM's devices use, within a read section. Whoever takes a page away
+// unmaps it first and then waits for the sections that are open: no copy reaches a page that belongs to somebody else.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -10,48 +14,89 @@
 
 #include "guest-abi/smmu/registers.hpp"
 #include "guest-abi/types.hpp"
+#include "stage2/retire.hpp"
+#include "stage2/table.hpp"
 #include "vsmmu/ports.hpp"
 
 namespace weir {
 
 class GuestMemory final : public vsmmu::GuestMemory {
  public:
+  // Writes lines of [at, at + bytes) back to the point of coherency, if they are dirty, and drops them; ordered with all
+  // accesses before and after it. clean_and_invalidate_to_poc() at EL2.
+  using ToPoc = void (*)(const void* at, std::size_t bytes);
+  struct Where {
+    IPA ram;  // first byte of RAM
+    std::uint64_t ram_bytes = 0;
+    IPA end;                        // of what may be mapped from `ram` on: RAM, and other VMs' memory
+    std::byte* physical = nullptr;  // where EL2 sees physical address 0
+  };
+
   GuestMemory() = default;  // no memory: every access is refused
-  // `memory` is where EL2 sees the byte at `base`.
-  GuestMemory(IPA base, std::byte* memory, std::uint64_t bytes) : base_{base}, memory_{memory}, bytes_{bytes} {}
+  // `table` and `grace` outlive this.
+  GuestMemory(const Where& where, const stage2::Table& table, stage2::Grace& grace)
+      : where_{where}, table_{&table}, grace_{&grace} {}
 
-  [[nodiscard]] IPA base() const { return base_; }
-  [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
+  [[nodiscard]] IPA base() const { return where_.ram; }
+  [[nodiscard]] std::uint64_t bytes() const { return where_.ram_bytes; }
+  // In RAM, whether there is memory or not.
   [[nodiscard]] bool contains(IPA at, std::uint64_t bytes) const {
-    return at >= base_ && bytes <= bytes_ && at - base_ <= bytes_ - bytes;
+    return at >= where_.ram && bytes <= where_.ram_bytes && at - where_.ram <= where_.ram_bytes - bytes;
   }
 
-  [[nodiscard]] bool read(IPA from, std::span<std::byte> to) override {
-    if (!contains(from, to.size())) return false;
-    if (!to.empty()) std::memcpy(to.data(), memory_ + (from - base_), to.size());
-    return true;
+  [[nodiscard]] bool read(IPA from, std::span<std::byte> to) override { return read(from, to, nullptr); }
+  [[nodiscard]] bool write(IPA to, std::span<const std::byte> from) override { return write(to, from, nullptr); }
+  // The same past the caches, if `to_poc` is not null.
+  [[nodiscard]] bool read(IPA from, std::span<std::byte> to, ToPoc to_poc) {
+    return for_pages(from, to.size(), false, [&](std::byte* at, std::size_t offset, std::size_t bytes) {
+      if (to_poc != nullptr) to_poc(at, bytes);
+      std::memcpy(to.data() + offset, at, bytes);
+    });
   }
-  [[nodiscard]] bool write(IPA to, std::span<const std::byte> from) override {
-    if (!contains(to, from.size())) return false;
-    if (!from.empty()) std::memcpy(memory_ + (to - base_), from.data(), from.size());
-    return true;
+  [[nodiscard]] bool write(IPA to, std::span<const std::byte> from, ToPoc to_poc) {
+    return for_pages(to, from.size(), true, [&](std::byte* at, std::size_t offset, std::size_t bytes) {
+      if (to_poc != nullptr) to_poc(at, bytes);  // the neighbours in these lines are as old as the guest's memory
+      std::memcpy(at, from.data() + offset, bytes);
+      if (to_poc != nullptr) to_poc(at, bytes);
+    });
   }
-  // One aligned word, in one piece, after all earlier stores. False if it is not RAM or not aligned.
+  // One aligned word, in one piece, after all earlier stores. False if nothing takes it there, or it is not aligned.
   [[nodiscard]] bool store(IPA to, std::uint32_t value) {
-    if (!contains(to, sizeof value) || to.value % sizeof value != 0) return false;
-    std::atomic_ref{*reinterpret_cast<std::uint32_t*>(memory_ + (to - base_))}.store(value, std::memory_order_release);
-    return true;
+    if (to.value % sizeof value != 0) return false;
+    return for_pages(to, sizeof value, true, [&](std::byte* at, std::size_t, std::size_t) {
+      std::atomic_ref{*reinterpret_cast<std::uint32_t*>(at)}.store(value, std::memory_order_release);
+    });
   }
-  // For the loader: the bytes themselves, before the guest runs. Empty if not all of them are RAM.
+  // For the loader: the bytes themselves, before the guest runs, while RAM is one piece. Empty if not all are RAM.
   [[nodiscard]] std::span<std::byte> view(IPA at, std::uint64_t bytes) {
-    if (!contains(at, bytes)) return {};
-    return {memory_ + (at - base_), static_cast<std::size_t>(bytes)};
+    if (bytes == 0 || !contains(at, bytes)) return {};
+    const auto first = table_->lookup(at);
+    const auto last = table_->lookup(at + (bytes - 1));
+    if (!first || !last || last->at - first->at != bytes - 1) return {};
+    return {where_.physical + first->at.value, static_cast<std::size_t>(bytes)};
   }
 
  private:
-  IPA base_;
-  std::byte* memory_ = nullptr;
-  std::uint64_t bytes_ = 0;
+  // Calls fn(pointer, offset, bytes) for the part of [at, at + bytes) in each page. False from the first page on that is
+  // not there, or may not be read (written).
+  template <typename Fn>
+  [[nodiscard]] bool for_pages(IPA at, std::size_t bytes, bool writes, Fn&& fn) {
+    if (at < where_.ram || at >= where_.end || bytes > where_.end - at) return false;
+    const stage2::Grace::ReadSection section{*grace_};
+    for (std::size_t offset = 0; offset < bytes;) {
+      const auto page = table_->lookup(at + offset);
+      if (!page || !(writes ? page->attributes.write : page->attributes.read)) return false;
+      const auto part =
+          static_cast<std::size_t>(std::min<std::uint64_t>(bytes - offset, kPage4K - page->at.value % kPage4K));
+      fn(where_.physical + page->at.value, offset, part);
+      offset += part;
+    }
+    return true;
+  }
+
+  Where where_;
+  const stage2::Table* table_ = nullptr;
+  stage2::Grace* grace_ = nullptr;
 };
 
 // The same memory as a vSMMU has to see it. Where the guest does not rely on coherency, because IDR0.COHACC is not offered
@@ -64,9 +109,7 @@ class GuestMemory final : public vsmmu::GuestMemory {
 // offered together with COHACC only.
 class VsmmuMemory final : public vsmmu::GuestMemory {
  public:
-  // Writes lines of [at, at + bytes) back to the point of coherency, if they are dirty, and drops them; ordered with all
-  // accesses before and after it. clean_and_invalidate_to_poc() at EL2.
-  using ToPoc = void (*)(const void* at, std::size_t bytes);
+  using ToPoc = weir::GuestMemory::ToPoc;
 
   VsmmuMemory(weir::GuestMemory& memory, ToPoc to_poc) : memory_{memory}, to_poc_{to_poc} {}
 
@@ -83,23 +126,13 @@ class VsmmuMemory final : public vsmmu::GuestMemory {
   }
   [[nodiscard]] bool coherent() const { return coherent_.load(std::memory_order_relaxed); }
 
-  [[nodiscard]] bool read(IPA from, std::span<std::byte> to) override {
-    maintain(from, to.size());
-    return memory_.read(from, to);
-  }
+  [[nodiscard]] bool read(IPA from, std::span<std::byte> to) override { return memory_.read(from, to, maintenance()); }
   [[nodiscard]] bool write(IPA to, std::span<const std::byte> from) override {
-    maintain(to, from.size());  // the neighbours in these lines are as old as the guest's memory, not older
-    if (!memory_.write(to, from)) return false;
-    maintain(to, from.size());
-    return true;
+    return memory_.write(to, from, maintenance());
   }
 
  private:
-  void maintain(IPA at, std::size_t bytes) {
-    if (coherent()) return;
-    const auto view = memory_.view(at, bytes);
-    if (!view.empty()) to_poc_(view.data(), view.size());
-  }
+  [[nodiscard]] ToPoc maintenance() const { return coherent() ? nullptr : to_poc_; }
 
   weir::GuestMemory& memory_;
   ToPoc to_poc_;

@@ -54,7 +54,6 @@ std::expected<std::unique_ptr<Vm>, VmError> Vm::create(unsigned id, const VmConf
   const auto memory = allocate_pages(config.memory, kBlock);
   if (!memory) return std::unexpected{VmError::out_of_memory};
   vm->memory_at_ = *memory;
-  vm->memory_ = GuestMemory{guest_map::kRam, static_cast<std::byte*>(direct(*memory)), config.memory};
 
   auto view = CpuView::create(VMID{static_cast<std::uint16_t>(id + 1)});
   if (!view) return std::unexpected{error_of(view.error())};
@@ -70,6 +69,12 @@ std::expected<std::unique_ptr<Vm>, VmError> Vm::create(unsigned id, const VmConf
   vm->domain_ = std::move(*domain);
   if (const auto done = vm->domain_->map(guest_map::kRam, *memory, config.memory, {.execute = true}); !done)
     return std::unexpected{error_of(done.error())};
+  vm->memory_ = GuestMemory{{.ram = guest_map::kRam,
+                             .ram_bytes = config.memory,
+                             .end = guest_map::kPci64,
+                             .physical = static_cast<std::byte*>(direct(PA{0}))},
+                            vm->domain_->table(),
+                            hyp_grace()};
   if (const auto done = vm->view_->map(guest_map::kRam, *memory, config.memory, {.execute = true}); !done)
     return std::unexpected{error_of(done.error())};
 

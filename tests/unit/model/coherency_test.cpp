@@ -72,7 +72,6 @@ class World final : public vsmmu::Interrupts, public vsmmu::EventDrain, public s
       EXPECT_TRUE(ready) << ready.error();
     }
     ram = memory.allocate(kPages * kPage4K);
-    guest_memory = GuestMemory{IPA{kRam}, memory.pointer(ram), kPages * kPage4K};
     const auto geometry = stage2::Geometry::make(40, AddressSize::bits44);
     stage2::S2Domain::Options options;
     options.table.pages_only = true;
@@ -80,6 +79,11 @@ class World final : public vsmmu::Interrupts, public vsmmu::EventDrain, public s
     cleans_tables = options.clean_to_memory && s.forget != Forget::stage2_cleans;
     domain = *stage2::S2Domain::create(*geometry, *this, grace, options);
     for (unsigned p = 0; p < kPages; ++p) map(kRam + p * kPage4K, p);
+    constexpr std::uint64_t kBytes = kPages * kPage4K;
+    guest_memory = GuestMemory{
+        {.ram = IPA{kRam}, .ram_bytes = kBytes, .end = IPA{kRam + kBytes}, .physical = memory.pointer(ram) - ram.value},
+        domain->table(),
+        grace};
     const std::array<stage2::SmmuPort*, 2> both{instances[0].get(), instances[1].get()};
     const vsmmu::Surroundings surroundings{
         .memory = seen, .interrupts = *this, .drain = *this, .domain = *domain, .pages = {page0, page1}};
