@@ -24,6 +24,7 @@ enum class Error : std::uint8_t {
   out_of_range,  // address beyond the domain's input or output size
   live_block,    // would break a live block under DMA below BBML 1
   incompatible,  // the instance cannot join; see Incompatibility
+  shared,        // the range belongs to the table that shares its root with this one
   no_answer,     // ATS for a device that does not answer invalidations; see SmmuPort::atc_answers
 };
 

@@ -17,6 +17,7 @@ class Pages final : public stage2::TablePages {
   }
   void free(PA at, std::size_t bytes) override { free_pages(at, bytes); }
   void* pointer(PA at) override { return direct(at); }
+  std::optional<std::uintptr_t> linear_offset() const override { return 0; }  // direct()
   void publish(const void* at, std::size_t bytes) override {
     if (clean_) clean_to_poc(at, bytes);
     dsb_st();  // full system: SMMUs may be outer shareable

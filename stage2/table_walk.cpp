@@ -1,0 +1,57 @@
+// What takes no lock: walk() and mark_dirty().
+#include "stage2/table.hpp"
+#include "stage2/table_leaf.hpp"
+
+namespace weir::stage2 {
+
+std::uint64_t* Table::entries_at(PA table) const {
+  if (linear_) return reinterpret_cast<std::uint64_t*>(table.value + *linear_);  // NOLINT: the port says so
+  return static_cast<std::uint64_t*>(pages_.pointer(table));
+}
+
+// Each descriptor is loaded once. What it points to was filled before it was stored, and stays until the read section
+// of the caller ends.
+Table::Found Table::find(IPA ipa) const {
+  Found found{.entry = root_->entries, .level = geometry_.start_level()};
+  if (ipa >= geometry_.input_end()) return found;
+  std::size_t slot = index(ipa, found.level);
+  for (;;) {
+    found.entry += slot;
+    found.descriptor = std::atomic_ref<std::uint64_t>{*found.entry}.load(std::memory_order_acquire);
+    found.kind = kind_of(found.descriptor, found.level);
+    if (found.kind != Kind::table) return found;
+    found.entry = entries_at(as<S2Table>(found.descriptor).get<S2Table::NLTA>());
+    slot = vmsa::level_index(ipa.value, ++found.level);
+  }
+}
+
+std::optional<Mapping> Table::walk(IPA ipa) const {
+  const Found found = find(ipa);
+  if (!is_leaf(found.kind)) return std::nullopt;
+  const std::uint64_t offset = ipa - ipa.align_down(level_size(found.level));
+  return Mapping{.at = output_of(found.descriptor, found.level) + offset,
+                 .attributes = attributes_of(found.descriptor),
+                 .level = found.level};
+}
+
+bool Table::mark_dirty(IPA ipa) const {
+  // The write before the look at the descriptor: else a collector that cleans the page between the two could read the
+  // page without the write.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  const Found found = find(ipa);
+  if (!is_leaf(found.kind)) return false;
+  if (found.kind == Kind::block) return stores_pass(found.descriptor);
+  bool writable = false;
+  std::uint64_t old = 0;
+  const bool changed = update(*found.entry, old, [&](std::uint64_t page) {
+    writable = false;
+    if (kind_of(page, kLastLevel) != Kind::page) return page;  // unmapped meanwhile
+    writable = stores_pass(page) || is_logged(page);
+    // Was it just made read-only, the log still has to know.
+    return stores_pass(page) ? page : logged(page, writable, true);
+  });
+  if (changed) pages_.publish(found.entry, sizeof(std::uint64_t));
+  return writable;
+}
+
+}  // namespace weir::stage2
