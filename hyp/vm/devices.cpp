@@ -244,6 +244,9 @@ struct Devices {
     std::uint32_t intid;
   };
   StaticVector<Line, kMaxVmDevices> lines;
+  // What the summary says, for the time after all that has been given back.
+  std::array<StaticVector<VmBacking, kMaxBackings>, kMaxVsmmus> backings;
+  TableClasses classes;
 };
 constinit std::array<std::unique_ptr<Devices>, kMaxVms> all;
 
@@ -412,6 +415,24 @@ std::expected<void, DeviceError> attach_all(Vm& vm, Devices& devices, const Plat
   return {};
 }
 
+void note_backings(Vm& vm, Devices& devices) {
+  for (unsigned i = 0; i < vm.vsmmu_count; ++i)
+    for (const vsmmu::Backing& backing : vm.vsmmus[i].device->backings()) {
+      const stage2::HostTag& tag = *backing.tag;
+      VmBacking note{.smmu = tag.smmu().name(), .vmid = tag.vmid(), .table_class = vm.domain().class_of(tag)};
+      for (const auto& binding : devices.bindings)
+        if (binding && &binding->smmu == &tag.smmu() && binding->config().vsmmu == i) ++note.streams;
+      if (!devices.backings[i].push_back(note)) return;
+    }
+}
+
+TableClasses table_classes(Vm& vm) {
+  TableClasses classes;
+  for (unsigned i = 0; i < TableClasses::capacity; ++i)
+    if (const auto info = vm.domain().class_info(i); !info || !classes.push_back(*info)) break;
+  return classes;
+}
+
 }  // namespace
 
 DmaDemands dma_demands(const VmConfig& config, const Platform& platform) {
@@ -433,6 +454,7 @@ std::expected<void, DeviceError> attach_devices(Vm& vm, const Platform& platform
   devices = make<Devices>();
   if (!devices) return error("vm %.*s: no memory for its devices", TEXT(vm.name()));
   auto ok = attach_all(vm, *devices, platform, vms);
+  if (ok) note_backings(vm, *devices);
   if (!ok) detach_devices(vm);
   return ok;
 }
@@ -443,6 +465,7 @@ void start_device_clock(const Platform& platform) { machine_tick_init(platform.t
 void detach_devices(Vm& vm) {
   Devices* devices = all[vm.id()].get();
   if (devices == nullptr) return;
+  devices->classes = table_classes(vm);
   if (devices->host) devices->host->release();
   for (const auto& vsmmu : devices->vsmmus)
     if (vsmmu && vsmmu->device) vsmmu->device->shutdown();
@@ -458,7 +481,17 @@ std::span<const VmFunction> vm_functions(const Vm& vm) {
   return {devices->functions.data(), devices->function_count};
 }
 
-std::size_t vm_dma_table_pages(Vm& vm) { return vm.domain().table().page_count(); }
+std::span<const VmBacking> vm_backings(const Vm& vm, unsigned vsmmu) {
+  const Devices* devices = all[vm.id()].get();
+  if (devices == nullptr) return {};
+  return {devices->backings[vsmmu].data(), devices->backings[vsmmu].size()};
+}
+
+TableClasses vm_table_classes(Vm& vm) {
+  const Devices* devices = all[vm.id()].get();
+  if (vm.state() != VmState::stopped || devices == nullptr) return table_classes(vm);
+  return devices->classes;
+}
 
 std::uint64_t vm_violations(const Vm& vm) {
   const Devices* devices = all[vm.id()].get();

@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <expected>
 #include <span>
+#include <string_view>
 
 #include "hyp/manifest/manifest.hpp"
 #include "hyp/platform/platform.hpp"
 #include "hyp/vm/vm.hpp"
+#include "stage2/domain.hpp"
 #include "vsmmu/vsmmu.hpp"
 
 namespace weir {
@@ -43,8 +45,20 @@ void detach_devices(Vm& vm);
 
 [[nodiscard]] std::span<const VmFunction> vm_functions(const Vm& vm);
 
-// For the summary; the stage-2 table of the VM's DMA domain in pages, 0 if it has no domain.
-[[nodiscard]] std::size_t vm_dma_table_pages(Vm& vm);
+// For the summary, also after the VM has stopped and given all that back.
+//
+// How a vSMMU stands on one of its SMMUs.
+struct VmBacking {
+  std::string_view smmu;
+  VMID vmid;
+  unsigned table_class{};  // which of the VM's DMA tables it walks
+  unsigned streams{};      // of the VM's devices, behind this SMMU and under this vSMMU
+};
+// In the order of VSmmu::backings().
+[[nodiscard]] std::span<const VmBacking> vm_backings(const Vm& vm, unsigned vsmmu);
+// The tables of the VM's DMA domain, by class.
+using TableClasses = StaticVector<stage2::S2Domain::ClassInfo, 8>;
+[[nodiscard]] TableClasses vm_table_classes(Vm& vm);
 [[nodiscard]] std::uint64_t vm_violations(const Vm& vm);
 
 }  // namespace weir

@@ -32,9 +32,54 @@ void print_vm(Vm& vm) {
     if (n != 0) line.put(' ').put(to_string(static_cast<ExitCause>(cause))).put(' ').dec(n);
   }
   line.put(" total ").dec(total);
-  line.put("; stage-2 table pages: CPU ").dec(vm.view().page_count()).put(", DMA ").dec(vm_dma_table_pages(vm));
+  line.put("; stage-2 table pages: CPU ").dec(vm.view().page_count());
   if (vm_violations(vm) != 0) line.put("; DMA violations ").dec(vm_violations(vm));
   print(line);
+}
+
+// The DMA domain: one table, unless an SMMU cannot walk it.
+void print_tables(Vm& vm) {
+  unsigned number = 0;
+  for (const stage2::S2Domain::ClassInfo& info : vm_table_classes(vm)) {
+    Line line;
+    line.put("vm ").put(vm.name()).put(" DMA table ").dec(number++).put(": pages ").dec(info.table_pages);
+    line.put(", tags ")
+        .dec(info.tags)
+        .put("; IPAs of ")
+        .dec(info.input_bits)
+        .put(" bits, PAs of ")
+        .dec(info.output_bits);
+    line.put(" bits, BBM level ").dec(info.bbml);
+    if (info.fwb) line.put(", S2FWB");
+    if (info.cleaned) line.put(", cleaned to memory");
+    if (info.hardware_dirty) line.put(", hardware dirty state");
+    if (info.reason) line.put("; apart from table 0 because of ").put(stage2::to_string(*info.reason));
+    print(line);
+  }
+}
+
+// What its vSMMUs are on each physical SMMU, and what became of the guest's invalidations there.
+void print_backings(Vm& vm, unsigned index) {
+  const vsmmu::VSmmu& vsmmu = *vm.vsmmus[index].device;
+  std::size_t i = 0;
+  for (const VmBacking& backing : vm_backings(vm, index)) {
+    const vsmmu::BackingCounters counters = vsmmu.backing_counters(i++);
+    Line line;
+    line.put("vm ").put(vm.name()).put(" vsmmu ").put(vm.config().vsmmus[index].name).put(" on ").put(backing.smmu);
+    line.put(": VMID ").dec(backing.vmid.value).put(", DMA table ").dec(backing.table_class);
+    line.put(", streams ").dec(backing.streams).put("; TLBIs sent ").dec(counters.tlbis);
+    line.put(", merged ").dec(counters.merged).put(", widened ").dec(counters.widened);
+    line.put("; SYNCs ").dec(counters.syncs);
+    if (counters.host_asids != 0) line.put("; host ASIDs ").dec(counters.host_asids);
+    print(line);
+  }
+}
+
+std::uint64_t tlbis(const vsmmu::Counters& counters) {
+  std::uint64_t sum = 0;
+  for (std::size_t op = 0; op < counters.commands.size(); ++op)
+    if (smmu::name_of(static_cast<smmu::Opcode>(op)).starts_with("CMD_TLBI_")) sum += counters.commands[op];
+  return sum;
 }
 
 void print_vsmmu(Vm& vm, unsigned index) {
@@ -54,10 +99,17 @@ void print_vsmmu(Vm& vm, unsigned index) {
     }
     line.put(' ').dec(counters.commands[op]);
   }
-  line.put("; illegal ").dec(counters.illegal).put("; events ").dec(counters.events);
+  line.put("; TLBIs received ")
+      .dec(tlbis(counters))
+      .put("; illegal ")
+      .dec(counters.illegal)
+      .put("; events ")
+      .dec(counters.events);
   if (counters.events_lost != 0) line.put(" (lost ").dec(counters.events_lost).put(")");
   if (counters.stage2_faults != 0) line.put("; stage-2 faults ").dec(counters.stage2_faults);
   line.put("; STEs installed ").dec(counters.installs);
+  if (counters.contexts != 0) line.put("; CDs copied ").dec(counters.contexts);
+  if (counters.asids_exhausted != 0) line.put("; streams without a host ASID ").dec(counters.asids_exhausted);
   if (counters.syncs != 0) {  // to two decimals; the stores of the driver's probe count, too
     const std::uint64_t hundredths = counters.exits * 100 / counters.syncs;
     line.put("; exits per SYNC ").dec(hundredths / 100).put('.').dec(hundredths / 10 % 10).dec(hundredths % 10);
@@ -87,6 +139,10 @@ void print_announced(Vm& vm, unsigned index) {
   feature(a.idr0.get<IDR0::ATS>(), "ATS");
   feature(a.idr0.get<IDR0::PRI>(), "PRI");
   if (a.ssid_bits() != 0) line.put(", ").dec(a.ssid_bits()).put("-bit SubstreamIDs");
+  const VsmmuConfig& config = vm.config().vsmmus[index];
+  line.put(config.invalidation == Invalidation::precise ? "; precise invalidation" : "; strict invalidation");
+  if (config.no_global_pages) line.put(", no global pages");
+  if (config.late_events) line.put(", late events");
   print(line);
 }
 
@@ -118,9 +174,11 @@ void print_summary() {
   log("summary");
   for (unsigned id = 0; id < vm_count(); ++id) {
     print_vm(vm(id));
+    print_tables(vm(id));
     for (unsigned i = 0; i < vm(id).vsmmu_count; ++i) {
       print_vsmmu(vm(id), i);
       print_announced(vm(id), i);
+      print_backings(vm(id), i);
     }
     print_grants(vm(id));
   }
