@@ -89,7 +89,7 @@ def expect_worked(result: Result, guest: str, cpus: int, rounds: int) -> None:
 
 @limit(120)
 def test_sixteen_instances():
-    rounds = 1000
+    rounds = 500
     result = run_one("fleet", rounds=rounds)
     expect_ok(result, "fleet")
     expect_handled(result)
