@@ -57,6 +57,10 @@ void clean_and_invalidate_to_poc(const void* at, std::size_t bytes) {
 void synchronize_instructions(const void* at, std::size_t bytes) {
   for_lines(at, bytes, data_line(), [](std::uint64_t p) { asm volatile("dc cvau, %0" : : "r"(p) : "memory"); });
   dsb_ish();
+  invalidate_instructions();
+}
+
+void invalidate_instructions() {
   asm volatile("ic ialluis" ::: "memory");
   dsb_ish();
   isb();

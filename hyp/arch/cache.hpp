@@ -13,6 +13,9 @@ void clean_and_invalidate_to_poc(const void* at, std::size_t bytes);
 // Makes instructions just written at `at` executable: clean to PoU, invalidate the instruction caches, ISB.
 void synchronize_instructions(const void* at, std::size_t bytes);
 
+// Drops what the instruction caches of all pCPUs hold.
+void invalidate_instructions();
+
 // Does memory hold allocation tags (FEAT_MTE2)?
 [[nodiscard]] bool has_allocation_tags();
 

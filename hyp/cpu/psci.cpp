@@ -3,6 +3,7 @@
 #include "guest-abi/field.hpp"
 #include "hyp/arch/smccc.hpp"
 #include "hyp/log/log.hpp"
+#include "hyp/vm/memory_calls.hpp"
 #include "hyp/vm/vm.hpp"
 
 namespace weir {
@@ -133,7 +134,9 @@ bool handle_smccc(Vcpu& vcpu) {
     case kMigrateInfoType: return answer(kMigrateNotRequired);
     case kSystemOff: vcpu.vm().stop(StopReason::off); return true;
     case kSystemReset: vcpu.vm().stop(StopReason::reset); return true;
-    default: answer(kNotSupported); return false;
+    default:
+      if (!handle_hypercall(vcpu)) answer(kNotSupported);
+      return false;
   }
 }
 

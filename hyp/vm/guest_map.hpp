@@ -27,6 +27,8 @@ inline constexpr std::uint64_t kPci32Bytes = 0x2eff'0000;
 inline constexpr IPA kEcam{0x3f00'0000};
 inline constexpr std::uint64_t kEcamBytes = 0x100'0000;
 inline constexpr IPA kRam{0x4000'0000};
+inline constexpr IPA kLoans{0x40'0000'0000};  // where a VM has other VMs' memory; RAM ends before it
+inline constexpr std::uint64_t kLoansBytes = 0x40'0000'0000;
 inline constexpr IPA kPci64{0x80'0000'0000};
 inline constexpr std::uint64_t kPci64Bytes = 0x80'0000'0000;
 

@@ -62,6 +62,7 @@ bool make_vm(unsigned id, const Platform& platform) {
 
 void teardown(Vm& vm) {
   detach_devices(vm);
+  vm.memory_moves().stop();
   vgic_release(vm);
 }
 

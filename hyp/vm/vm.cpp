@@ -9,6 +9,7 @@
 #include "hyp/log/log.hpp"
 #include "hyp/machine/grace.hpp"
 #include "hyp/mem/pages.hpp"
+#include "hyp/vm/memory_calls.hpp"
 #include "hyp/vm/table_pages.hpp"
 
 namespace weir {
@@ -19,6 +20,7 @@ constinit unsigned vms_used = 0;
 constinit void (*vm_teardown)(Vm&) = nullptr;
 
 constexpr std::uint64_t kBlock = 2_MiB;
+constexpr std::uint64_t kMostRam = guest_map::kLoans - guest_map::kRam;  // of a VM that may have loans
 
 VmError error_of(stage2::Error e) {
   return e == stage2::Error::out_of_memory ? VmError::out_of_memory : VmError::map_failed;
@@ -69,6 +71,15 @@ std::expected<std::unique_ptr<Vm>, VmError> Vm::create(unsigned id, const VmConf
   vm->domain_ = std::move(*domain);
   if (const auto done = vm->domain_->map(guest_map::kRam, *memory, config.memory, {.execute = true}); !done)
     return std::unexpected{error_of(done.error())};
+  const stage2::VmMemory::Config moves{.id = id,
+                                       .ram = guest_map::kRam,
+                                       .ram_bytes = config.memory,
+                                       .loans = guest_map::kLoans,
+                                       .loan_bytes = guest_map::kLoansBytes,
+                                       .calls = config.memory_calls && config.memory <= kMostRam,
+                                       .share_with = config.share_with};
+  vm->memory_moves_ = make<stage2::VmMemory>(moves, *vm->domain_, guest_pages(), hyp_grace(), grant_table());
+  if (!vm->memory_moves_) return std::unexpected{VmError::out_of_memory};
   vm->memory_ = GuestMemory{{.ram = guest_map::kRam,
                              .ram_bytes = config.memory,
                              .end = guest_map::kPci64,
@@ -88,7 +99,12 @@ std::expected<std::unique_ptr<Vm>, VmError> Vm::create(unsigned id, const VmConf
 }
 
 Vm::~Vm() {
-  if (memory_.bytes() != 0) free_pages(memory_at_, memory_.bytes());
+  if (memory_moves_) {
+    memory_moves_->stop();
+    memory_moves_->free_all();
+  } else if (memory_at_.value != 0) {
+    free_pages(memory_at_, config_.memory);
+  }
 }
 
 Vcpu* Vm::vcpu_by_affinity(std::uint64_t affinity) {

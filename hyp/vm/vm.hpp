@@ -17,6 +17,7 @@
 #include "hyp/vm/vcpu.hpp"
 #include "stage2/domain.hpp"
 #include "stage2/support/spinlock.hpp"
+#include "stage2/vm_memory.hpp"
 
 namespace weir {
 
@@ -68,9 +69,10 @@ class Vm {
   [[nodiscard]] std::string_view name() const { return config_.name; }
   [[nodiscard]] const VmConfig& config() const { return config_; }
   [[nodiscard]] GuestMemory& memory() { return memory_; }
-  [[nodiscard]] PA memory_at() const { return memory_at_; }  // of guest_map::kRam
+  [[nodiscard]] PA memory_at() const { return memory_at_; }  // of its RAM when it was created
   [[nodiscard]] CpuView& view() { return *view_; }
   [[nodiscard]] stage2::S2Domain& domain() { return *domain_; }  // its memory, as devices see it
+  [[nodiscard]] stage2::VmMemory& memory_moves() { return *memory_moves_; }
   [[nodiscard]] MmioBus& bus() { return bus_; }
 
   [[nodiscard]] unsigned vcpu_count() const { return vcpu_count_; }
@@ -106,6 +108,7 @@ class Vm {
   GuestMemory memory_;
   std::unique_ptr<CpuView> view_;
   std::unique_ptr<stage2::S2Domain> domain_;
+  std::unique_ptr<stage2::VmMemory> memory_moves_;
   MmioBus bus_;
   std::uint64_t counter_offset_{};
   unsigned vcpu_count_{};
