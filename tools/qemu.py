@@ -125,6 +125,7 @@ class Machine:
     icount: bool = False
     extra: list[str] = field(default_factory=list)  # further arguments of QEMU
     virtualization: bool = True
+    stages: dict[int, str] = field(default_factory=dict)  # SMMUs that do not nest: "1" or "2"
 
     def __post_init__(self) -> None:
         self.path = RUN / self.name
@@ -158,7 +159,7 @@ class Machine:
         for n in range(self.smmus):
             if n > 0:
                 arguments += ["-device", f"pxb-pcie,id=pcie.{n},bus_nr={BUSES_PER_PXB * n},bus=pcie.0"]
-            arguments += ["-device", f"arm-smmuv3,primary-bus=pcie.{n},id=smmu{n},stage=nested"]
+            arguments += ["-device", f"arm-smmuv3,primary-bus=pcie.{n},id=smmu{n},stage={self.stages.get(n, 'nested')}"]
         arguments += self.drives
         for device in self.devices:
             arguments += ["-device", device]

@@ -20,6 +20,7 @@ struct Slot {
   std::unique_ptr<SmmuMmio> hardware;
   std::unique_ptr<SmmuInstance> instance;
   bool usable = false;
+  const char* problem = "";  // why not
 };
 constinit std::array<Slot, kMaxSmmus> smmus;
 constinit unsigned smmu_count = 0;
@@ -108,6 +109,7 @@ void machine_start_smmus(const Platform& platform) {
     const std::string_view name = smmu.name();
     if (const auto ok = smmu.init(); !ok) {
       log("%.*s is not used: %s", static_cast<int>(name.size()), name.data(), ok.error());
+      smmus[i].problem = ok.error();
       continue;
     }
     smmus[i].usable = true;
@@ -134,6 +136,7 @@ SmmuInstance* machine_smmu(unsigned index) {
   return index < smmu_count && smmus[index].usable ? smmus[index].instance.get() : nullptr;
 }
 unsigned machine_smmu_count() { return smmu_count; }
+const char* machine_smmu_problem(unsigned index) { return smmus[index].problem; }
 
 const pci::Topology& machine_pci() { return *topology; }
 

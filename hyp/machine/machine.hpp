@@ -32,6 +32,8 @@ void machine_more_events(unsigned index);
 // nullptr: there is no usable SMMU of that index (into Platform::smmus).
 [[nodiscard]] SmmuInstance* machine_smmu(unsigned index);
 [[nodiscard]] unsigned machine_smmu_count();
+// What it lacks, if it is not usable; for messages. `index` < machine_smmu_count().
+[[nodiscard]] const char* machine_smmu_problem(unsigned index);
 
 [[nodiscard]] const pci::Topology& machine_pci();
 // Configuration space of the function's host; nullptr: no host has that segment.

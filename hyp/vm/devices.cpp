@@ -268,10 +268,13 @@ bool on_tick() {
   return quiet_ticks.fetch_add(1, std::memory_order_relaxed) < kTicksOfInterest;
 }
 
+// check_against() has seen to it that there is one of this name.
+unsigned index_of(std::string_view smmu, const Platform& platform) {
+  return static_cast<unsigned>(std::ranges::find(platform.smmus, smmu, &Smmu::name) - platform.smmus.begin());
+}
 // The SMMU of this name; nullptr: it cannot be used.
 SmmuInstance* smmu_named(std::string_view name, const Platform& platform) {
-  const auto found = std::ranges::find(platform.smmus, name, &Smmu::name);
-  return machine_smmu(static_cast<unsigned>(found - platform.smmus.begin()));
+  return machine_smmu(index_of(name, platform));
 }
 
 std::expected<void, DeviceError> make_vsmmu(Vm& vm, Devices& devices, unsigned index, const Platform& platform) {
@@ -281,8 +284,8 @@ std::expected<void, DeviceError> make_vsmmu(Vm& vm, Devices& devices, unsigned i
   for (const std::string_view name : config.backing) {
     SmmuInstance* smmu = smmu_named(name, platform);
     if (smmu == nullptr)
-      return error("vm %.*s: vsmmu %.*s: backing \"%.*s\" cannot be used, see above; expected an SMMU that can nest",
-                   TEXT(vm.name()), TEXT(config.name), TEXT(name));
+      return error("vm %.*s: vsmmu %.*s: backing \"%.*s\" cannot be used: %s; expected an SMMU that can nest",
+                   TEXT(vm.name()), TEXT(config.name), TEXT(name), machine_smmu_problem(index_of(name, platform)));
     instances[count++] = smmu;
   }
   auto device = make<VsmmuDevice>(vm, index);

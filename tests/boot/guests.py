@@ -21,9 +21,11 @@ def boot_payload(name: str, cpus: int = 2, time: float = 60) -> Result:
     return boot(machine, BOOT / name / "manifest.dts", {f"{name}.bin": payload(name)}, limit=time)
 
 
-def boot_nested(name: str, changes: dict[str, str] | None = None, image: Path = IMAGE, time: float = 60) -> Result:
-    """The payload `nested` on two physical SMMUs; see nested/manifest.dts, in which `changes` replace texts."""
-    machine = Machine(name, cpus=2, memory="1G", devices=[
+def boot_nested(name: str, changes: dict[str, str] | None = None, image: Path = IMAGE, time: float = 60,
+                **options) -> Result:
+    """The payload `nested` on two physical SMMUs; see nested/manifest.dts, in which `changes` replace texts. `options`: of
+    the Machine."""
+    machine = Machine(name, cpus=2, memory="1G", **options, devices=[
         root_port(1, smmu=1), f"{TESTDEV},bus=rp1", root_port(2, smmu=2), f"{TESTDEV},bus=rp2", root_port(3, smmu=2),
         f"{TESTDEV},bus=rp3"])
     manifest = (BOOT / "nested/manifest.dts").read_text()

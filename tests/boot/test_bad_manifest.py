@@ -97,3 +97,16 @@ def test_given_twice():
 def test_unknown_property():
     refuse("unknown-property", r"/vms/linux.*cpu.*expected",
            ("cpus = <2>", "cpus = <2>; cpu = <2>"))
+
+
+@limit(30)
+def test_promise_without_precision():
+    refuse("promise-without-precision",
+           r'/vms/linux/vsmmus/vsmmu0: no-global-pages = \(empty\): .*; expected invalidation = "precise"',
+           ('"smmuv3@c040000";', '"smmuv3@c040000"; no-global-pages;'))
+
+
+@limit(30)
+def test_share_with_nobody():
+    refuse("share-with-nobody", r'/vms/linux: share-with = "other": "other" is no VM of this manifest; expected ',
+           ("cpus = <2>", 'cpus = <2>; memory-calls; share-with = "other"'))

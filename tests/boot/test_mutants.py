@@ -26,11 +26,11 @@ def expect_noticed(mutant: str, check: str) -> None:
     expect_failure(run_one(f"mutant-{mutant}-fleet", image=image), "fleet", "work: DMA", mutant)
 
 
-@limit(150)
+@limit(300)
 def test_drop_invalidation():
     expect_noticed("drop_invalidation", "unmap-nh-va: ")
 
 
-@limit(150)
+@limit(300)
 def test_wrong_vmid():
     expect_noticed("wrong_vmid", "unmap-nh-va: ")

@@ -1,4 +1,6 @@
 """Nested translation on two physical SMMUs: where data lands, when invalidations take effect, what is refused."""
+import re
+
 from boot import limit
 from guests import boot_nested, expect_handled, expect_ok, said, weir_lines
 
@@ -59,3 +61,34 @@ def test_stop():
     assert not said(result, "nested"), f"the guest went on {log}"
     assert result.status not in (None, 0), f"QEMU's status is {result.status} {log}"
     assert not weir_lines(result, "panic"), f"Weir panicked {log}"
+
+
+def expect_unusable(stage: str, feature: str) -> None:
+    """The third SMMU does one stage only: said at boot, and a vSMMU that names it is refused with its name."""
+    result = boot_nested(f"nested-stage{stage}", time=30, stages={2: stage})
+    log = f"(log: {result.path / 'console.log'})"
+    assert any("smmuv3@c040000 is not used" in line and feature in line for line in weir_lines(result)), \
+        f"Weir does not say that the SMMU lacks {feature} {log}"
+    assert any(re.search(r'/vms/nested: .*vsmmu both.*"smmuv3@c040000" cannot be used: ' + feature, line)
+               for line in weir_lines(result)), f"Weir does not refuse the SMMU by its name {log}"
+    assert not said(result, "nested"), f"the guest was started {log}"
+    assert result.status not in (None, 0), f"QEMU's status is {result.status} {log}"
+
+
+@limit(45)
+def test_no_stage2():
+    expect_unusable("1", "IDR0.S2P")
+
+
+@limit(45)
+def test_no_stage1():
+    expect_unusable("2", "IDR0.S1P")
+
+
+@limit(45)
+def test_beside_an_unusable_one():
+    """SMMUs that can nest are none the worse for one that cannot."""
+    result = boot_nested("nested-beside", stages={0: "1"})
+    expect_ok(result, "nested")
+    expect_handled(result)
+    assert any("smmuv3@c000000 is not used" in line for line in weir_lines(result)), "the first SMMU can nest"
