@@ -6,7 +6,7 @@ MAKEFLAGS += --no-builtin-rules --no-builtin-variables
 .DELETE_ON_ERROR:
 JOBS ?= $(shell nproc)
 
-goals := help image guests manifest-check vsmmu-doc docs host el2-libs run shell bench test unit mutants boot-test format format-check lint check-no-fp spin
+goals := help image guests manifest-check vsmmu-doc docs host el2-libs run shell bench test unit mutants boot-test format format-check lint check-no-fp spin race
 .PHONY: $(goals) toolchain clean distclean
 .DEFAULT_GOAL := help
 
@@ -17,6 +17,7 @@ help:
 	@echo "make test            everything that CI checks; make unit, make boot-test, make check-no-fp: parts of it"
 	@echo "                     (T=name runs the unit tests or boot tests of that name only)"
 	@echo "make bench           what Weir's work costs, in instructions: build/bench/bench.json and plots (T=quick: one SMMU, in seconds)"
+	@echo "make race            real threads over modelled SMMUs, under ThreadSanitizer (WEIR_RACE_SCALE=N: N times as long; WEIR_RACE_SEED)"
 	@echo "make spin            check the models of the protocols between pCPUs and SMMUs (tests/spin), exhaustively"
 	@echo "make mutants         plant faults in the vSMMU, one at a time: the tests must notice each (T=name: those of that name)"
 	@echo "make guests          the payloads of tests/guests"
@@ -142,6 +143,7 @@ docs: build/host/vsmmu-doc
 	build/host/vsmmu-doc >guest-abi/vsmmu.md.new && mv guest-abi/vsmmu.md.new guest-abi/vsmmu.md
 
 -include tests/mutants/mutants.mk
+-include tests/race/race.mk
 
 # ---- Running and checking ----
 
