@@ -36,6 +36,7 @@ class Values:
     in each window (tests/bench/count.c); and Weir's own lines."""
     by_key: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)
     windows: list[dict[str, int]] = field(default_factory=list)
+    boots: list[dict[str, int]] = field(default_factory=list)  # until the first instruction of each VM
     result: Result | None = None
 
     def __getitem__(self, key: str) -> int:
@@ -95,6 +96,7 @@ def manifest(vms: list[Vm]) -> str:
 			entry-offset = <0x0 0x0>;
 			bootargs = "{bootargs}";
 			cpus = <1>;
+			memory-calls;
 			memory = <{vm.memory >> 32:#x} {vm.memory & 0xffffffff:#x}>;
 			vsmmus {{
 				v{number}: v{number} {{
@@ -121,9 +123,10 @@ def plugin(m: Machine) -> list[str]:
     return ["-plugin", f"{PLUGIN},el2={EL2_CODE},out={m.path / 'windows'}"]
 
 
-def windows(m: Machine) -> list[dict[str, int]]:
+def windows(m: Machine, word: str = "window") -> list[dict[str, int]]:
+    """What the plugin wrote, in lines that begin with the word."""
     path = m.path / "windows"
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = [line for line in path.read_text().splitlines() if line.startswith(word)] if path.exists() else []
     return [{name: int(n) for name, n in re.findall(r"(\w+)=(\d+)", line)} for line in lines]
 
 
@@ -148,5 +151,6 @@ def measure(name: str, vms: list[Vm], smmus: int, limit: float = 120, counted: b
         m.extra += plugin(m)
     initrd = m.initrd({"manifest.dtb": compile_dts(manifest(vms), m.path / "manifest.dtb"), "bench.bin": PAYLOAD})
     values = values_of(m.run(IMAGE, initrd, limit=limit, echo=False))
-    values.windows = windows(m) if counted else []
+    if counted:
+        values.windows, values.boots = windows(m), windows(m, "mark")
     return values

@@ -14,6 +14,7 @@ _start:
     .long   0
 
 entry:
+    hint    #122                        // tests/bench/count.c: what was executed until here
     msr     daifset, #0xf
     mov     x19, x0
     adr     x1, _start                  // linked at 0: the load address

@@ -2,7 +2,9 @@
 // the numbers mean that. Each device of the VM has an address space and an ASID of its own on the first vSMMU: the first
 // device ASID 1, and so on. Each measurement is a line "value KEY MEDIAN LEAST MOST".
 //
-// bootargs: `devices=N` that there must be; `idle`: only set up, and sleep; `only=fanout`: that, and not the rest.
+// bootargs: `devices=N` that there must be; `fanout`: only what depends on the number of SMMUs; `setup`: nothing after the
+// set-up; `idle`: sleep after it; `wait=N`: measure after N milliseconds only.
+#include "guest-abi/hypercall.hpp"
 #include "tests/guests/bare/machine.hpp"
 #include "tests/guests/bare/mmio.hpp"
 #include "tests/guests/bare/pci.hpp"
@@ -183,6 +185,21 @@ void measure_event() {
   bad.report("event.forward", least);
 }
 
+// Pages given back one after the other. The first of a block splits it, and takes longer for that.
+void measure_unmap() {
+  check("unmap");
+  const std::uint64_t block = allocate(0x20'0000, 0x20'0000);
+  Samples samples;
+  for (unsigned i = 0; i < kSamples; ++i) {
+    std::int64_t result = 0;
+    const auto call = hypercall::id(hypercall::Call::relinquish);
+    samples.add(ticks_of_call(call, block + i * kPage, 1, result));
+    if (i == 0 && result == hypercall::kNotSupported) return say("no memory calls");
+    if (!expect_equal(static_cast<std::uint64_t>(result), 0, "relinquish")) return;
+  }
+  samples.report("unmap", baseline + 1);  // the HVC is executed
+}
+
 bool set_up() {
   check("set-up");
   const Machine& m = machine();
@@ -213,12 +230,21 @@ bool set_up() {
 void guest_main() {
   using namespace weir::guest;
   if (!set_up()) return;
+  if (machine().has_option("setup")) return;
+  if (machine().has_option("idle")) {
+    say("idle");
+    for (;;) asm volatile("wfi");
+  }
+  const std::uint64_t until = now_us() + machine().option("wait", 0) * 1000;
+  while (now_us() < until) {
+  }
   measure_baseline();
+  measure_fanout();
   if (!machine().has_option("fanout")) {
     measure_null();
     measure_invalidations();
     measure_configuration();
     measure_event();
   }
-  measure_fanout();
+  measure_unmap();
 }

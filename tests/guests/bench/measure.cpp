@@ -7,15 +7,15 @@
 namespace weir::guest {
 
 void Samples::report(std::string_view key, std::uint64_t baseline) const {
-  std::array<std::uint64_t, kSamples> sorted = values_;
+  std::array<Sample, kSamples> sorted = values_;
   const auto end = sorted.begin() + static_cast<std::ptrdiff_t>(count_);
-  std::sort(sorted.begin(), end);
+  std::sort(sorted.begin(), end, [](const Sample& a, const Sample& b) { return a.ticks < b.ticks; });
+  const Sample& median = sorted[count_ / 2];
   Text<120> text;
   text.put("value ").put(key);
-  for (const std::uint64_t v : {sorted[count_ / 2], sorted[0], sorted[count_ - 1]}) {
-    text.put(' ').dec(v > baseline ? v - baseline : 0);
-  }
-  text.put(' ').dec(window_);
+  for (const Sample& s : {median, sorted[0], sorted[count_ - 1]})
+    text.put(' ').dec(s.ticks > baseline ? s.ticks - baseline : 0);
+  text.put(' ').dec(median.window);
   say(text.view());
 }
 
