@@ -151,11 +151,16 @@ run: image guests
 	@python3 tools/run_linux.py
 shell: image guests
 	@python3 tools/run_linux.py --shell
-bench: image guests build/bench/count.so
+bench: image guests build/bench/count.so build/bench/read4k
 	@python3 tests/bench/run.py $(T)
 build/bench/count.so: tests/bench/count.c
 	@mkdir -p $(@D)
 	$(quiet)clang-19 -std=c23 -O2 -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden -o $@ $<
+# The program of the Linux guest: no libc, and any Linux would run it.
+build/bench/read4k: tests/bench/read4k.cpp
+	@mkdir -p $(@D)
+	$(quiet)clang++-19 --target=aarch64-linux-gnu -std=c++23 -O2 $(warnings) -ffreestanding -fno-exceptions -fno-rtti \
+	    -fno-stack-protector -fno-pic -static -nostdlib -fuse-ld=lld -o $@ $<
 
 unit: build/host/unit-tests
 	@build/host/unit-tests $(if $(T),--gtest_filter='*$(T)*')

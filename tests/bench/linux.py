@@ -27,10 +27,15 @@ class Load:
         kinds = [kind] if kind else ["el2", "kernel", "user"]
         return min(sum(window[k] for k in kinds) for window in self.counted) / self.reads
 
+    def spread(self) -> float:
+        """How far the windows are apart, as a fraction of the least."""
+        totals = [sum(window[k] for k in ("el2", "kernel", "user")) for window in self.counted]
+        return max(totals) / min(totals) - 1
+
     def vsmmu(self) -> tuple[int, int]:
         """Exits and SYNCs of the vSMMU over the whole run, as Weir's summary says."""
         line = next((line for line in self.result.lines if re.search(r"weir: vm linux vsmmu \S+ exits", line)), "")
-        if not (match := re.search(r"exits (\d+).* SYNC (\d+)", line)):
+        if not (match := re.search(r"exits (\d+); commands:.*? SYNC (\d+);", line)):
             raise Failure(f"no summary of the vSMMU (log: {self.result.path / 'console.log'})")
         return int(match[1]), int(match[2])
 

@@ -28,6 +28,8 @@ class Vm:
     bootargs: str = ""
     properties: str = ""  # of the vSMMU
     memory: int = 128 << 20
+    devices: list[str] = field(default_factory=list)  # topology paths, instead of one on each instance
+    memory_calls: bool = True
 
 
 @dataclass
@@ -36,7 +38,6 @@ class Values:
     in each window (tests/bench/count.c); and Weir's own lines."""
     by_key: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)
     windows: list[dict[str, int]] = field(default_factory=list)
-    boots: list[dict[str, int]] = field(default_factory=list)  # until the first instruction of each VM
     result: Result | None = None
 
     def __getitem__(self, key: str) -> int:
@@ -68,9 +69,9 @@ def device_at(smmu: int) -> str:
     return "00:10.0" if smmu == 0 else f"{smmu * BUSES_PER_PXB:02x}:01.0/00.0"
 
 
-def machine(name: str, smmus: int, cpus: int = 1, memory: str = "1G", icount: bool = True) -> Machine:
-    """SMMUs with one iommu-testdev each."""
-    devices = []
+def machine(name: str, smmus: int, cpus: int = 1, memory: str = "1G", icount: bool = True, more: int = 0) -> Machine:
+    """SMMUs with one iommu-testdev each, and `more` of them on SMMU 0, in slots 0x11 and up."""
+    devices = [f"{TESTDEV},bus=pcie.0,addr={slot:#x}" for slot in range(0x11, 0x11 + more)]
     for n in range(smmus):
         if n == 0:
             devices.append(f"{TESTDEV},bus=pcie.0,addr=0x10")
@@ -83,20 +84,21 @@ def manifest(vms: list[Vm]) -> str:
     nodes = ""
     for number, vm in enumerate(vms):
         backing = ", ".join(f'"smmuv3@{SMMU_BASE + n * SMMU_SIZE:x}"' for n in vm.instances)
+        paths = vm.devices or [device_at(n) for n in vm.instances]
         devices = "".join(f"""
 				dev{n} {{
-					pci = "{device_at(n)}";
+					pci = "{path}";
 					vsmmu = <&v{number}>;
 				}};
-""" for n in vm.instances)
-        bootargs = f"devices={len(vm.instances)} {vm.bootargs}".strip()
+""" for n, path in enumerate(paths))
+        bootargs = f"devices={len(paths)} {vm.bootargs}".strip()
         nodes += f"""
 		vm{number} {{
 			kernel = "bench.bin";
 			entry-offset = <0x0 0x0>;
 			bootargs = "{bootargs}";
 			cpus = <1>;
-			memory-calls;
+			{"memory-calls;" if vm.memory_calls else ""}
 			memory = <{vm.memory >> 32:#x} {vm.memory & 0xffffffff:#x}>;
 			vsmmus {{
 				v{number}: v{number} {{
@@ -123,10 +125,9 @@ def plugin(m: Machine) -> list[str]:
     return ["-plugin", f"{PLUGIN},el2={EL2_CODE},out={m.path / 'windows'}"]
 
 
-def windows(m: Machine, word: str = "window") -> list[dict[str, int]]:
-    """What the plugin wrote, in lines that begin with the word."""
+def windows(m: Machine) -> list[dict[str, int]]:
     path = m.path / "windows"
-    lines = [line for line in path.read_text().splitlines() if line.startswith(word)] if path.exists() else []
+    lines = path.read_text().splitlines() if path.exists() else []
     return [{name: int(n) for name, n in re.findall(r"(\w+)=(\d+)", line)} for line in lines]
 
 
@@ -138,19 +139,25 @@ def values_of(result: Result) -> Values:
         if match := re.search(r"guest: bench: FAIL .*|weir: panic.*", line):
             raise Failure(f"{match[0].strip()} (log: {values.log()})")
     if reason := result.failure():
-        raise Failure(f"{reason} (log: {values.log()})")
+        last = next((line.strip() for line in reversed(result.lines) if line.strip()), "nothing")
+        raise Failure(f"{reason}; the last line is: {last} (log: {values.log()})")
     if "guest: bench: OK" not in result.log:
         raise Failure(f"the payload gave no verdict (log: {values.log()})")
     return values
 
 
-def measure(name: str, vms: list[Vm], smmus: int, limit: float = 120, counted: bool = False, **options) -> Values:
-    """Boots VMs with the payload; `counted`: with the plugin, so that counted() says more."""
-    m = machine(name, smmus, cpus=len(vms), **options)
+def measure(name: str, vms: list[Vm], smmus: int, limit: float = 120, counted: bool = False, until: str | None = None,
+            cpus: int = 0, **options) -> Values:
+    """Boots VMs with the payload; `counted`: with the plugin, so that counted() says more. `until`: as Machine.run has it."""
+    m = machine(name, smmus, cpus=cpus or len(vms), **options)
     if counted:
         m.extra += plugin(m)
     initrd = m.initrd({"manifest.dtb": compile_dts(manifest(vms), m.path / "manifest.dtb"), "bench.bin": PAYLOAD})
-    values = values_of(m.run(IMAGE, initrd, limit=limit, echo=False))
+    values = values_of(m.run(IMAGE, initrd, limit=limit, echo=False, until=until))
     if counted:
-        values.windows, values.boots = windows(m), windows(m, "mark")
+        values.windows = windows(m)
+        for key, (median, _, _, window) in values.by_key.items():
+            if key not in ("baseline", "entry") and values.windows[window]["el2"] != median:
+                raise Failure(f"{key}: {median} by the counter, but EL2 executed {values.windows[window]['el2']} instructions "
+                              f"(log: {values.log()})")
     return values

@@ -1,34 +1,134 @@
 #!/usr/bin/env python3
-"""`make bench`: what Weir's work costs, in instructions, against the aims. run.py [quick]
+"""`make bench`: what Weir's work costs, in instructions, against the aims. docs/performance.md says what each number is.
 
-quick: one SMMU on bare metal, in seconds. See docs/performance.md.
+run.py                     all of it, some minutes: build/bench/bench.json, a table, and docs/performance.md and the plots in docs
+run.py PART...             only these parts, and nothing is written: one, smmus, precise, memory, vms, boot, linux, image
+run.py quick [PROPERTIES]  each measurement on one SMMU, in seconds; PROPERTIES of the vSMMU as a manifest has them
 """
 from __future__ import annotations
 
+import json
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from machines import Failure, Values, Vm, measure  # noqa: E402
+import image  # noqa: E402
+import linux  # noqa: E402
+import report  # noqa: E402
+from aims import NUMBERS, VMS, number, order  # noqa: E402
+from machines import REPOSITORY, Failure, Values, Vm, measure  # noqa: E402
 
-
-def quick(properties: str = "") -> Values:
-    return measure("quick", [Vm([1], properties=properties)], smmus=3, counted=True)
-
-
+OUT = REPOSITORY / "build/bench"
+READS = 20_000
+PRECISE = 'invalidation = "precise"; no-global-pages;'
 PRICED = {"smmu_read": "SMMU reads", "smmu_write": "SMMU writes", "mmio_read": "other MMIO reads", "mmio_write": "other MMIO writes",
           "dsb": "DSB", "dmb": "DMB", "isb": "ISB", "at": "AT", "tlbi": "TLBI", "atomic": "atomic", "system": "MRS/MSR"}
+Numbers = dict[str, float]
 
 
-def print_all(values: Values) -> None:
-    """Each measurement, and what the instructions of its last sample's window were."""
+def on_one(properties: str = "") -> Values:
+    """All that is measured on one SMMU of three."""
+    return measure("one", [Vm([1], properties=properties)], smmus=3, counted=True)
+
+
+def on_many(name: str, n: int, properties: str) -> Values:
+    """NH_ASID, NH_VA and a page given back, with one vSMMU over the first n of 16 SMMUs."""
+    return measure(f"{name}-{n}", [Vm(list(range(n)), bootargs="fanout", properties=properties)], smmus=16, counted=True)
+
+
+def one(keys: Numbers, details: Numbers) -> None:
+    values = on_one()
+    for key in ("trap.null", "inv.single", "cfgi.ste", "cfgi.cd", "event.forward"):
+        keys[key] = values[key]
+    keys["inv.batch64.per_command"] = values["batch.64"] / 64
+    for name, key in (("trap.null", "trap.null"), ("inv.single", "inv.single"), ("batch64", "batch.64")):
+        counted = values.counted(key)
+        keys[f"mmio.{name}"] = sum(counted[kind] for kind in ("smmu_read", "smmu_write", "mmio_read", "mmio_write"))
+        keys[f"barriers.dsb.{name}"] = counted["dsb"]
+        keys[f"barriers.at.{name}"] = counted["at"]
+        details |= {f"{kind}.{name}": counted[kind] for kind in PRICED}
+    details |= {key: value[0] for key, value in values.by_key.items() if key not in ("baseline", "entry")}
+
+
+def smmus(keys: Numbers, details: Numbers) -> None:
+    for n in NUMBERS:
+        values = on_many("strict", n, "")
+        keys[f"fanout.strict.{n}"] = values["fanout"]
+        details[f"fanout.strict_va.{n}"] = values["fanout.va"]
+        if "unmap" in values:
+            keys[f"s2.unmap.{n}"] = values["unmap"]
+            details[f"s2.unmap.split.{n}"] = values.by_key["unmap"][2]
+
+
+def precise(keys: Numbers, details: Numbers) -> None:
+    for n in NUMBERS:
+        values, late = on_many("precise", n, PRECISE), on_many("late", n, f"{PRECISE} late-events;")
+        keys[f"fanout.precise.{n}"] = values["fanout"]
+        keys[f"fanout.precise_late.{n}"] = late["fanout"]
+        details[f"fanout.precise_va.{n}"] = values["fanout.va"]
+        details[f"fanout.precise_late_va.{n}"] = late["fanout.va"]
+    details |= {f"precise.{key}": value[0] for key, value in on_one(PRECISE).by_key.items() if key not in ("baseline", "entry")}
+
+
+def memory(keys: Numbers, details: Numbers) -> None:
+    """Not counted, so nothing needs icount: Weir zeroes the 4 GiB in a fraction of the time."""
+    for n in NUMBERS:
+        values = measure(f"memory-{n}", [Vm(list(range(n)), bootargs="setup", memory=4 << 30)], smmus=16, memory="5G", icount=False)
+        cpu, dma = (int(pages) for pages in values.weir(r"stage-2 table pages: CPU (\d+), DMA (\d+)").groups())
+        keys[f"s2.table_bytes.{n}"] = dma * 4096
+        details[f"s2.table_bytes.cpu.{n}"] = cpu * 4096
+
+
+def vms(keys: Numbers, details: Numbers) -> None:
+    """The first of several VMs measures; the others have set up their vSMMU over the same SMMU, and sleep."""
+    del keys
+    for n in VMS:
+        guests = [Vm([0], bootargs="wait=200" if i == 0 else "idle", devices=[f"00:{0x11 + i:02x}.0"]) for i in range(n)]
+        values = measure(f"vms-{n}", guests, smmus=3, more=n, memory="2G", until="guest: bench: OK")
+        for key in ("trap.null", "inv.single", "batch.64"):
+            details[f"vms.{key}.{n}"] = values[key]
+
+
+def boot(keys: Numbers, details: Numbers) -> None:
+    """The machine of `make run` with a small VM: three SMMUs, four CPUs, all that they execute."""
+    values = measure("boot", [Vm([0, 1, 2], bootargs="setup")], smmus=3, cpus=4, memory="2G")
+    keys["boot.to_guest"] = values["entry"]
+    details["boot.to_guest.before"] = report.BOOT_BEFORE
+
+
+def in_linux(keys: Numbers, details: Numbers) -> None:
+    strict = linux.load("strict", linux.STRICT, READS, weir=True)
+    few = linux.load("few", linux.STRICT, READS // 10, weir=True)
+    exits, syncs = (a - b for a, b in zip(strict.vsmmu(), few.vsmmu()))
+    keys["inv.exits_per_sync"] = exits / syncs
+    stage2 = linux.load("stage2", linux.PASSTHROUGH, READS, weir=True)
+    bare = linux.load("bare", linux.STRICT, READS, weir=False)
+    keys["linux.read4k.ratio"] = round(strict.per_read() / bare.per_read(), 3)
+    keys["linux.read4k.vsmmu_extra"] = round(strict.per_read() - stage2.per_read())
+    for name, load in (("strict", strict), ("stage2", stage2), ("bare", bare)):
+        details[f"linux.read4k.{name}"] = round(load.per_read())
+        details[f"linux.read4k.{name}.el2"] = round(load.per_read("el2"))
+        details[f"linux.read4k.{name}.exits"] = round(load.per_read("eret"), 2)
+        details[f"linux.read4k.{name}.spread"] = round(load.spread(), 3)
+
+
+def of_image(keys: Numbers, details: Numbers) -> None:
+    for key, value in image.image().items():
+        (keys if key in ("image.bytes", "image.own_bytes") else details)[key] = value
+
+
+PARTS = {"one": one, "smmus": smmus, "precise": precise, "memory": memory, "vms": vms, "boot": boot, "linux": in_linux,
+         "image": of_image}
+
+
+def quick(properties: str) -> None:
+    """Each measurement, and what the instructions of the median's window were."""
+    values = on_one(properties)
     for key, (median, least, most, _) in values.by_key.items():
         spread = f" ({least} to {most})" if least != most else ""
         counted = values.counted(key)
-        if key != "baseline" and counted["el2"] != median:
-            raise Failure(f"{key}: {median} by the counter, but EL2 executed {counted['el2']} instructions (log: {values.log()})")
         priced = ", ".join(f"{counted[name]} {text}" for name, text in PRICED.items() if counted[name])
         print(f"{key:24} {f'{median}{spread}':26} {priced}")
     print(f"{'inv.batch64.per_command':24} {values['batch.64'] / 64:.1f}")
@@ -37,15 +137,39 @@ def print_all(values: Values) -> None:
 def main() -> int:
     start = time.monotonic()
     if sys.argv[1:2] == ["quick"]:
-        print_all(quick(" ".join(sys.argv[2:])))
+        quick(" ".join(sys.argv[2:]))
         print(f"bench: {time.monotonic() - start:.1f} s")
         return 0
-    return 0
+    wanted = sys.argv[1:] or list(PARTS)
+    keys: Numbers = {}
+    details: Numbers = {}
+    failures: list[str] = []
+    for part in wanted:
+        begin = time.monotonic()
+        print(f"bench {part} ...", end=" ", flush=True)
+        try:
+            PARTS[part](keys, details)
+            print(f"{time.monotonic() - begin:.0f} s", flush=True)
+        except Failure as failure:
+            failures.append(f"{part}: {failure}")
+            print(f"FAIL: {failure}", flush=True)
+    keys = dict(sorted(keys.items(), key=lambda item: order(item[0])))
+    print()
+    print(report.table(keys))
+    if sys.argv[1:]:
+        print("\n".join(f"{key} = {number(value)}" for key, value in details.items()))
+    else:
+        OUT.mkdir(parents=True, exist_ok=True)
+        (OUT / "bench.json").write_text(json.dumps(report.document(keys, details, failures), indent=1) + "\n")
+        if not failures:
+            report.write_docs(keys, details)
+    print(f"bench: {len(failures)} parts failed, {time.monotonic() - start:.0f} s")
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except Failure as failure:
-        print(f"bench: FAIL: {failure}")
+    except Failure as problem:
+        print(f"bench: FAIL: {problem}")
         sys.exit(1)

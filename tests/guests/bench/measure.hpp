@@ -71,7 +71,7 @@ class Samples {
   std::size_t count_ = 0;
 };
 
-// A line "value KEY V V V W" of something that is not sampled.
+// A line "value KEY V V V 0" of something that is not sampled.
 void report(std::string_view key, std::uint64_t value);
 
 }  // namespace weir::guest
