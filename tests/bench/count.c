@@ -1,6 +1,7 @@
 // A plugin for QEMU that counts what is executed: instructions of EL2, of the guest's kernel and of its programs; and of EL2 the
 // instructions whose price their number does not show. A guest marks what it wants counted with two hints that do nothing:
-// HINT #120 opens a window, HINT #121 closes it and writes a line. Unlike a counter's difference this has no idle time in it.
+// HINT #120 opens a window, HINT #121 closes it and writes a line; HINT #122 writes what was executed since the machine was
+// switched on. Unlike a counter's difference this has no idle time in it.
 // For machines of one CPU: with more of them and -icount, QEMU 11.1 crashes in the instrumented code.
 //
 //   -plugin build/bench/count.so,el2=FIRST-LAST,out=FILE     addresses of EL2's code, hexadecimal
@@ -64,7 +65,7 @@ static const char* const names[kinds] = {"el2", "kernel", "user", "dsb", "dmb", 
                                          "smmu_read", "smmu_write", "mmio_read", "mmio_write"};
 static qemu_plugin_u64 counters[kinds];
 static uint64_t memory[kinds], opened[kinds];
-static uint64_t el2_first, el2_last, windows;
+static uint64_t el2_first, el2_last;
 static FILE* out;
 
 static uint64_t value(int kind) { return kind < el2_first_memory ? qemu_plugin_u64_sum(counters[kind]) : memory[kind]; }
@@ -73,12 +74,20 @@ static void open_window(unsigned cpu, void* data) {
   (void)cpu, (void)data;
   for (int k = 0; k < kinds; ++k) opened[k] = value(k);
 }
-static void close_window(unsigned cpu, void* data) {
-  (void)cpu, (void)data;
-  fprintf(out, "window %" PRIu64, windows++);
-  for (int k = 0; k < kinds; ++k) fprintf(out, " %s=%" PRIu64, names[k], value(k) - opened[k]);
+static void print_since(const char* word, const uint64_t* start) {
+  fprintf(out, "%s", word);
+  for (int k = 0; k < kinds; ++k) fprintf(out, " %s=%" PRIu64, names[k], value(k) - start[k]);
   fprintf(out, "\n");
   fflush(out);
+}
+static void close_window(unsigned cpu, void* data) {
+  (void)cpu, (void)data;
+  print_since("window", opened);
+}
+static void mark(unsigned cpu, void* data) {
+  static const uint64_t nothing[kinds];
+  (void)cpu, (void)data;
+  print_since("mark", nothing);
 }
 
 static void access(unsigned cpu, uint32_t info, uint64_t address, void* data) {
@@ -128,6 +137,7 @@ static void translated(struct qemu_plugin_tb* tb, void* data) {
       count(insn, at >> 63 ? kernel : user);
       if (op == 0xd5032f1f) qemu_plugin_register_vcpu_insn_exec_cb(insn, open_window, NO_REGISTERS, NULL);   // HINT #120
       if (op == 0xd5032f3f) qemu_plugin_register_vcpu_insn_exec_cb(insn, close_window, NO_REGISTERS, NULL);  // HINT #121
+      if (op == 0xd5032f5f) qemu_plugin_register_vcpu_insn_exec_cb(insn, mark, NO_REGISTERS, NULL);          // HINT #122
     }
   }
 }

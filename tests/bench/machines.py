@@ -38,6 +38,7 @@ class Values:
     in each window (tests/bench/count.c); and Weir's own lines."""
     by_key: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)
     windows: list[dict[str, int]] = field(default_factory=list)
+    boots: list[dict[str, int]] = field(default_factory=list)  # until the first instruction of each VM
     result: Result | None = None
 
     def __getitem__(self, key: str) -> int:
@@ -52,6 +53,13 @@ class Values:
         """What the last sample of `key` consisted of."""
         self[key]  # pylint: disable=pointless-statement
         return self.windows[self.by_key[key][3]]
+
+    def all(self, pattern: str) -> list[str]:
+        """What the pattern's group is in each of Weir's lines that has it; at least one."""
+        found = [match[1] for line in self.result.lines if "weir: " in line and (match := re.search(pattern, line))]
+        if not found:
+            raise Failure(f"Weir does not say {pattern} (log: {self.log()})")
+        return found
 
     def weir(self, pattern: str) -> re.Match:
         """The first line of Weir's that the pattern is found in."""
@@ -125,9 +133,10 @@ def plugin(m: Machine) -> list[str]:
     return ["-plugin", f"{PLUGIN},el2={EL2_CODE},out={m.path / 'windows'}"]
 
 
-def windows(m: Machine) -> list[dict[str, int]]:
+def windows(m: Machine, word: str = "window") -> list[dict[str, int]]:
+    """What the plugin wrote, in lines that begin with the word."""
     path = m.path / "windows"
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = [line for line in path.read_text().splitlines() if line.startswith(word)] if path.exists() else []
     return [{name: int(n) for name, n in re.findall(r"(\w+)=(\d+)", line)} for line in lines]
 
 
@@ -153,11 +162,12 @@ def measure(name: str, vms: list[Vm], smmus: int, limit: float = 120, counted: b
     if counted:
         m.extra += plugin(m)
     initrd = m.initrd({"manifest.dtb": compile_dts(manifest(vms), m.path / "manifest.dtb"), "bench.bin": PAYLOAD})
+    (m.path / "windows").unlink(missing_ok=True)
     values = values_of(m.run(IMAGE, initrd, limit=limit, echo=False, until=until))
     if counted:
-        values.windows = windows(m)
+        values.windows, values.boots = windows(m), windows(m, "mark")
         for key, (median, _, _, window) in values.by_key.items():
-            if key not in ("baseline", "entry") and values.windows[window]["el2"] != median:
+            if key != "baseline" and values.windows[window]["el2"] != median:
                 raise Failure(f"{key}: {median} by the counter, but EL2 executed {values.windows[window]['el2']} instructions "
                               f"(log: {values.log()})")
     return values

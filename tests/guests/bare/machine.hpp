@@ -38,8 +38,6 @@ struct Machine {
 // Zeroed pages of RAM, outside of the image and of what the boot loader put into it. They are never given back.
 [[nodiscard]] std::uint64_t allocate(std::uint64_t bytes, std::uint64_t alignment = 0x1000);
 
-// What the virtual counter was at the payload's first instruction.
-[[nodiscard]] std::uint64_t entry_ticks();
 // Virtual counter, in microseconds.
 [[nodiscard]] std::uint64_t now_us();
 

@@ -80,7 +80,6 @@ constinit std::string_view check_name{};
 constinit std::atomic<unsigned> failed{0};
 constinit SpinLock console{};
 constinit std::uint64_t next_page = 0;
-constinit std::uint64_t entered = 0;
 
 // Identity: [0, RAM) and all above RAM devices, RAM normal write-back. Level 1, 1 GiB blocks.
 void make_table(const Machine& m) {
@@ -308,10 +307,7 @@ std::uint64_t Random::next() {
 
 void read_devicetree(const std::uint8_t* blob);
 
-std::uint64_t entry_ticks() { return entered; }
-
-extern "C" [[noreturn]] void start(const std::uint8_t* devicetree, std::uint64_t ticks) {
-  entered = ticks;
+extern "C" [[noreturn]] void start(const std::uint8_t* devicetree) {
   read_devicetree(devicetree);
   make_table(machine());
   if (!machine().has_option("mmu=off")) mmu_on(translation_table);

@@ -229,7 +229,6 @@ bool set_up() {
 
 void guest_main() {
   using namespace weir::guest;
-  report("entry", entry_ticks());
   if (!set_up()) return;
   if (machine().has_option("setup")) return;
   if (machine().has_option("idle")) {
