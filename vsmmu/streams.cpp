@@ -34,11 +34,12 @@ std::expected<void, stage2::Error> VSmmu::attach(VStreamID vsid, stage2::SmmuPor
   const Target target = target_of(s);
   if (const auto installed = replace(s, target); !installed) return installed;
 
+  // Under the lock: what an event notes in one of the others meanwhile is not to be lost with the old array.
+  const SpinLock::Guard guard{lock_};
   const std::size_t at = lower_bound(vsid.value);
   std::copy_n(streams_.get(), at, grown.get());
   grown[at] = s;
   std::copy_n(streams_.get() + at, stream_count_ - at, grown.get() + at + 1);
-  const SpinLock::Guard guard{lock_};
   streams_.swap(grown);
   ++stream_count_;
   return {};
