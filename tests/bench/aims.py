@@ -61,8 +61,8 @@ AIMS: dict[str, Aim] = {
     "image.bytes": at_most(1.5 * 2**20, "<= 1.5 MiB"),
     "image.own_bytes": at_most(200 * 2**10, "<= 200 KiB"),
 }
-# boot.to_guest as it was when it was first measured.
-BOOT_BEFORE = 139_807_000
+# boot.to_guest as it was before anything was done about it.
+BOOT_BEFORE = 61_820_416
 
 
 def aim_of(key: str) -> Aim:
