@@ -262,6 +262,16 @@ std::expected<void, Error> S2Domain::protect(IPA ipa, std::uint64_t bytes, const
   return {};
 }
 
+std::expected<void, Error> S2Domain::share_root(Table& sharer, IPA ipa, std::uint64_t bytes) {
+  const SpinLock::Guard guard{lock_};
+  return table_->share_root(sharer, ipa, bytes);
+}
+
+void S2Domain::unshare_root(Table& sharer) {
+  const SpinLock::Guard guard{lock_};
+  table_->unshare_root(sharer);
+}
+
 std::optional<Mapping> S2Domain::lookup(IPA ipa) const {
   const SpinLock::Guard guard{lock_};
   return table_->lookup(ipa);

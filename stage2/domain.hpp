@@ -131,6 +131,10 @@ class S2Domain {
   // The number of the class that an attached tag is in.
   [[nodiscard]] unsigned class_of(const HostTag& tag) const;
 
+  // As Table::share_root and unshare_root, of class 0's table; the owner of `sharer` has it locked, or nothing uses it yet.
+  [[nodiscard]] std::expected<void, Error> share_root(Table& sharer, IPA ipa, std::uint64_t bytes);
+  void unshare_root(Table& sharer);
+
   // While no change is under way and nothing of `cpu` walks the table yet, or any more.
   void set_cpu(CpuTlb* cpu) { options_.cpu = cpu; }
 

@@ -58,9 +58,9 @@ std::expected<std::unique_ptr<CpuView>, stage2::Error> CpuView::create(VMID vmid
   const auto output = std::min(static_cast<smmu::AddressSize>(mmfr0.get<Mmfr0::PARange>()), smmu::AddressSize::bits44);
   const auto geometry = stage2::Geometry::make(kInputBits, output);
   if (!geometry) return std::unexpected{stage2::Error::out_of_range};
-  auto table = stage2::Table::create(*geometry, coherent_table_pages(), {});
+  auto table = stage2::Table::create(*geometry, coherent_table_pages(), {.bbml = bbml()});
   if (!table) return std::unexpected{table.error()};
-  (*table)->set_walked(true);  // a live block is never split
+  (*table)->set_walked(true);
   std::unique_ptr<CpuView> view{new (std::nothrow) CpuView{vmid, std::move(*table)}};
   if (!view) return std::unexpected{stage2::Error::out_of_memory};
   return view;
@@ -87,6 +87,11 @@ std::expected<void, stage2::Error> CpuView::map(IPA ipa, PA pa, std::uint64_t by
                                                 const stage2::Attributes& attributes) {
   const SpinLock::Guard guard{lock_};
   return table_->map(ipa, pa, bytes, attributes);
+}
+
+std::expected<void, stage2::Error> CpuView::share(stage2::S2Domain& memory, IPA ipa, std::uint64_t bytes) {
+  const SpinLock::Guard guard{lock_};
+  return memory.share_root(*table_, ipa, bytes);
 }
 
 // Nobody uses the VMID any more; the next one to get it must not find entries.

@@ -8,6 +8,7 @@
 #include "guest-abi/types.hpp"
 #include "hyp/pci/virtual_host.hpp"
 #include "stage2/cpu_tlb.hpp"
+#include "stage2/domain.hpp"
 #include "stage2/support/spinlock.hpp"
 #include "stage2/table.hpp"
 
@@ -30,6 +31,9 @@ class CpuView final : public pci::BarPort, public stage2::CpuTlb {
                                                        const stage2::Attributes& attributes);
   [[nodiscard]] std::expected<void, stage2::Error> unmap(IPA ipa, std::uint64_t bytes);
 
+  // From now on this view has what `memory` maps in [ipa, ipa + bytes), which are whole root slots, and no mappings of its
+  // own there. `memory`, which outlives it, has this view as its CpuTlb.
+  [[nodiscard]] std::expected<void, stage2::Error> share(stage2::S2Domain& memory, IPA ipa, std::uint64_t bytes);
   // For mappings that the devices' view shares with this one, by whoever changes them.
   void invalidate(IPA ipa, std::uint64_t bytes, bool leaf_only) override;
 

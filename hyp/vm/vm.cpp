@@ -86,7 +86,7 @@ std::expected<std::unique_ptr<Vm>, VmError> Vm::create(unsigned id, const VmConf
                              .physical = static_cast<std::byte*>(direct(PA{0}))},
                             vm->domain_->table(),
                             hyp_grace()};
-  if (const auto done = vm->view_->map(guest_map::kRam, *memory, config.memory, {.execute = true}); !done)
+  if (const auto done = vm->view_->share(*vm->domain_, guest_map::kRam, guest_map::kPci64 - guest_map::kRam); !done)
     return std::unexpected{error_of(done.error())};
 
   for (unsigned i = 0; i < config.vcpus; ++i) {

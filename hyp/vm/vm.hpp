@@ -106,8 +106,8 @@ class Vm {
   const VmConfig& config_;
   PA memory_at_;
   GuestMemory memory_;
-  std::unique_ptr<CpuView> view_;
   std::unique_ptr<stage2::S2Domain> domain_;
+  std::unique_ptr<CpuView> view_;  // shares the domain's tables: goes first
   std::unique_ptr<stage2::VmMemory> memory_moves_;
   MmioBus bus_;
   std::uint64_t counter_offset_{};
