@@ -44,7 +44,7 @@ class Load:
         return int(match[1]), int(match[2])
 
 
-def load(name: str, arguments: str, reads: int, weir: bool, limit: float = 400) -> Load:
+def load(name: str, arguments: str, reads: int, weir: bool, properties: str = "", limit: float = 900) -> Load:
     """One CPU, three SMMUs, the disk behind the first; with and without Weir the same machine."""
     machine = Machine(f"bench/linux-{name}", smmus=3, cpus=1, memory="2G" if weir else "1G", icount=True)
     # A disk takes its time, in which the guest goes to sleep, as it would on any real machine. With a disk that answers from
@@ -65,7 +65,7 @@ def load(name: str, arguments: str, reads: int, weir: bool, limit: float = 400) 
 		bootargs = "{arguments}";
 		cpus = <1>;
 		memory = <0x0 {MEMORY:#x}>;
-		vsmmus {{ v: v {{ backing = "smmuv3@c000000"; }}; }};
+		vsmmus {{ v: v {{ backing = "smmuv3@c000000"; {properties} }}; }};
 		devices {{ disk1 {{ pci = "00:10.0"; vsmmu = <&v>; }}; }};
 	}}; }};
 }};
