@@ -1,5 +1,6 @@
 #include "stage2/domain.hpp"
 
+#include <algorithm>
 #include <array>
 
 #include "guest-abi/smmu/command.hpp"
@@ -22,22 +23,9 @@ class Targets {
 
 void run(SmmuPort& smmu, const smmu::Command& command) { wait(smmu, smmu.issue_and_sync({&command, 1})); }
 
-}  // namespace
+smmu::Ste aborting() { return smmu::Ste{}.set<smmu::Ste::V>(true).set<smmu::Ste::Config>(smmu::SteConfig::abort); }
 
-std::string_view to_string(Incompatibility reason) {
-  switch (reason) {
-    case Incompatibility::no_stage2: return "stage 2 (IDR0.S2P)";
-    case Incompatibility::no_nesting: return "nesting (IDR0.S1P with IDR0.S2P)";
-    case Incompatibility::no_aarch64_tables: return "AArch64 translation tables (IDR0.TTF)";
-    case Incompatibility::no_granule_4k: return "the 4 KiB granule (IDR5.GRAN4K)";
-    case Incompatibility::input_too_small: return "an input size that covers the VM's address space (IDR5.OAS)";
-    case Incompatibility::output_too_small: return "an output size that covers the VM's memory (IDR5.OAS)";
-    case Incompatibility::big_endian: return "little-endian table walks (IDR0.TTENDIAN)";
-    case Incompatibility::not_coherent: return "coherent table walks (IDR0.COHACC)";
-    case Incompatibility::bbml_too_low: return "the domain's break-before-make level (IDR3.BBML)";
-  }
-  return "?";
-}
+}  // namespace
 
 StreamUse StreamUse::of(const smmu::Ste& ste) {
   using smmu::Ste;
@@ -51,78 +39,127 @@ std::expected<std::unique_ptr<S2Domain>, Error> S2Domain::create(const Geometry&
   if (!table) return std::unexpected{table.error()};
   auto array = InvalidationArray::empty();
   if (array == nullptr) return std::unexpected{Error::out_of_memory};
-  auto domain = make<S2Domain>(std::move(*table), std::move(array), grace, options);
+  TableClass first{.table = std::move(*table), .pages = pages, .cleaned = options.clean_to_memory, .reason = {}};
+  auto domain = make<S2Domain>(std::move(first), std::move(array), grace, options);
   if (domain == nullptr) return std::unexpected{Error::out_of_memory};
   return domain;
 }
 
 S2Domain::~S2Domain() { delete array_.load(std::memory_order_relaxed); }
 
+// --- Classes ---------------------------------------------------------------------------------------------------------
+
+namespace {
+
+// What a table that suits the instance is like: the first one's features, as far as the instance has them.
+std::optional<Geometry> geometry_for(const Capabilities& capabilities, const Geometry& first) {
+  const smmu::AddressSize size = capabilities.idr5.get<smmu::IDR5::OAS>();
+  return Geometry::make(std::min(first.input_bits(), bits(size)), bits(size) < first.output_bits() ? size : first.ps());
+}
+
+Table::Options options_for(const Capabilities& capabilities, const Table::Options& first) {
+  Table::Options own = first;
+  own.bbml = std::min(first.bbml, static_cast<unsigned>(capabilities.idr3.get<smmu::IDR3::BBML>()));
+  // Where the first table splits blocks, this one must be able to follow it.
+  own.pages_only = first.pages_only || (first.bbml != 0 && own.bbml == 0);
+  own.fwb = first.fwb && capabilities.idr3.get<smmu::IDR3::FWB>();
+  own.dirty_state = first.dirty_state && keeps_dirty_state(capabilities);
+  return own;
+}
+
+}  // namespace
+
 std::optional<Incompatibility> S2Domain::incompatibility(const Capabilities& capabilities) const {
-  using namespace smmu;
-  const auto& [idr0, idr1, idr3, idr5] = capabilities;
-  if (!idr0.get<IDR0::S2P>()) return Incompatibility::no_stage2;
-  if (!idr0.get<IDR0::S1P>()) return Incompatibility::no_nesting;
-  const auto format = idr0.get<IDR0::TTF>();
-  if (format != TtFormat::aarch64 && format != TtFormat::both) return Incompatibility::no_aarch64_tables;
-  if (!idr5.get<IDR5::GRAN4K>()) return Incompatibility::no_granule_4k;
-  const unsigned size = bits(idr5.get<IDR5::OAS>());
-  if (size < table_->geometry().input_bits()) return Incompatibility::input_too_small;
-  if (size < table_->geometry().output_bits()) return Incompatibility::output_too_small;
-  if (idr0.get<IDR0::TTENDIAN>() == TtEndian::big) return Incompatibility::big_endian;
-  if (!idr0.get<IDR0::COHACC>() && !options_.clean_to_memory) return Incompatibility::not_coherent;
-  if (idr3.get<IDR3::BBML>() < options_.table.bbml) return Incompatibility::bbml_too_low;
+  if (const auto missing = lacks(capabilities)) return missing;
+  const auto reason = first_.misfit(capabilities);
+  if (!reason) return std::nullopt;
+  if (!capabilities.idr0.get<smmu::IDR0::COHACC>() && !first_.cleaned && options_.cleaned == nullptr)
+    return Incompatibility::not_coherent;
+  const auto geometry = geometry_for(capabilities, first_.table->geometry());
+  if (!geometry) return Incompatibility::input_too_small;
+  const SpinLock::Guard guard{lock_};
+  if (geometry->input_end() < highest_) return Incompatibility::input_too_small;
+  if (geometry->output_end() < highest_pa_) return Incompatibility::output_too_small;
   return std::nullopt;
 }
 
-const Table& S2Domain::table_of(const HostTag&) const { return *table_; }
-unsigned S2Domain::class_of(const HostTag&) const { return 0; }
-
-std::optional<S2Domain::ClassInfo> S2Domain::class_info(unsigned number) const {
-  if (number != 0) return std::nullopt;
-  const SpinLock::Guard guard{lock_};
-  return ClassInfo{.root = table_->root(),
-                   .table_pages = table_->page_count(),
-                   .tags = tags_,
-                   .input_bits = table_->geometry().input_bits(),
-                   .output_bits = table_->geometry().output_bits(),
-                   .bbml = options_.table.bbml,
-                   .cleaned = options_.clean_to_memory};
+TableClass* S2Domain::suiting(const Capabilities& capabilities) {
+  TableClass* found = &first_;
+  while (found != nullptr && found->misfit(capabilities)) found = found->next.get();
+  return found;
 }
 
-void S2Domain::fill_stage2(const HostTag& tag, smmu::Ste& ste) const {
-  using namespace smmu;
-  const VMID vmid = tag.vmid();
-  const Geometry& geometry = table_->geometry();
-  // Walks of an instance that does not snoop read what was cleaned to memory.
-  const auto walks = options_.clean_to_memory ? WalkCacheability::non_cacheable : WalkCacheability::write_back_ra_wa;
-  ste.set<Ste::S2VMID>(vmid)
-      .set<Ste::S2T0SZ>(geometry.t0sz())
-      .set<Ste::S2SL0>(geometry.sl0())
-      .set<Ste::S2IR0>(walks)
-      .set<Ste::S2OR0>(walks)
-      .set<Ste::S2SH0>(Shareability::inner)
-      .set<Ste::S2TG>(Granule0::size4k)
-      .set<Ste::S2PS>(geometry.ps())
-      .set<Ste::S2AA64>(true)
-      .set<Ste::S2ENDI>(false)
-      .set<Ste::S2AFFD>(true)  // no software access flag: AF is set in every descriptor anyway
-      .set<Ste::S2R>(true)     // faults are recorded,
-      .set<Ste::S2S>(false)    // never stalled
-      .set<Ste::S2TTB>(table_->root());
-  // Not used, and each of them ILLEGAL or of another meaning where set.
-  ste.set<Ste::S2PTW>(false).set<Ste::S2HA>(false).set<Ste::S2HD>(false).set<Ste::S2HAFT>(false);
-  ste.set<Ste::S2PIE>(false).set<Ste::S2POE>(false).set<Ste::S2POI>(0).set<Ste::DPT_VMATCH>(0);
-  ste.set<Ste::S2SL0_2>(false).set<Ste::S2DS>(false).set<Ste::S2SKL>(0).set<Ste::S2FWB>(false);
-  ste.set<Ste::S2NSW>(false).set<Ste::S2NSA>(false);
-  ste.set<Ste::S2HWU59>(false).set<Ste::S2HWU60>(false).set<Ste::S2HWU61>(false).set<Ste::S2HWU62>(false);
+// Nobody else changes a table meanwhile (`change` is about everything), so this may be done without the lock.
+std::expected<TableClass*, Error> S2Domain::make_class(const Capabilities& capabilities, Change& change) {
+  const Table& first = *first_.table;
+  const auto geometry = geometry_for(capabilities, first.geometry());
+  const bool cleaned = first_.cleaned || !capabilities.idr0.get<smmu::IDR0::COHACC>();
+  TablePages& pages = cleaned && !first_.cleaned ? *options_.cleaned : first_.pages;
+  const std::uint64_t mapped = highest_.value;
+  change.unlock();
+  auto made = [&]() -> std::expected<std::unique_ptr<TableClass>, Error> {
+    auto table = Table::create(*geometry, pages, options_for(capabilities, first.options()));
+    if (!table) return std::unexpected{table.error()};
+    if (mapped != 0)
+      if (const auto copied = (*table)->copy(first, IPA{}, mapped); !copied) return std::unexpected{copied.error()};
+    auto added = make<TableClass>(TableClass{
+        .table = std::move(*table), .pages = pages, .cleaned = cleaned, .reason = first_.misfit(capabilities)});
+    if (added == nullptr) return std::unexpected{Error::out_of_memory};
+    return added;
+  }();
+  change.lock();
+  if (!made) return std::unexpected{made.error()};
+  TableClass* last = &first_;
+  while (last->next != nullptr) last = last->next.get();
+  last->next = std::move(*made);
+  return last->next.get();
+}
+
+void S2Domain::remove(TableClass& table_class) {
+  TableClass* before = &first_;
+  while (before->next.get() != &table_class) before = before->next.get();
+  before->next = std::move(table_class.next);
+}
+
+void S2Domain::fill_stage2(const HostTag& tag, smmu::Ste& ste) const { tag.table_class()->fill(tag.vmid(), ste); }
+
+const Table& S2Domain::table_of(const HostTag& tag) const { return *tag.table_class()->table; }
+
+unsigned S2Domain::class_of(const HostTag& tag) const {
+  const SpinLock::Guard guard{lock_};
+  unsigned number = 0;
+  for (const TableClass* c = &first_; c != nullptr && c != tag.table_class(); c = c->next.get()) ++number;
+  return number;
+}
+
+std::optional<S2Domain::ClassInfo> S2Domain::class_info(unsigned number) const {
+  const SpinLock::Guard guard{lock_};
+  const TableClass* c = &first_;
+  for (; c != nullptr && number != 0; --number) c = c->next.get();
+  if (c == nullptr) return std::nullopt;
+  const Table::Options& options = c->table->options();
+  return ClassInfo{.reason = c->reason,
+                   .root = c->table->root(),
+                   .table_pages = c->table->page_count(),
+                   .tags = c->tags,
+                   .input_bits = c->table->geometry().input_bits(),
+                   .output_bits = c->table->geometry().output_bits(),
+                   .bbml = options.bbml,
+                   .fwb = options.fwb,
+                   .cleaned = c->cleaned,
+                   .dirty_state = options.dirty_state};
+}
+
+unsigned S2Domain::tag_count() const {
+  const SpinLock::Guard guard{lock_};
+  return tags_;
 }
 
 // --- The array -------------------------------------------------------------------------------------------------------
 
 void S2Domain::publish(std::unique_ptr<InvalidationArray> next) {
   InvalidationArray* old = array_.exchange(next.release(), std::memory_order_acq_rel);
-  // Before any STE is stored that relies on it.
+  // Before any STE is stored that relies on it. The other side is in invalidate().
   std::atomic_thread_fence(std::memory_order_seq_cst);
   grace_.retire(std::unique_ptr<Retired>{old});
 }
@@ -146,24 +183,47 @@ void S2Domain::drop(std::span<const Target> targets) {
 // --- Tags and streams ------------------------------------------------------------------------------------------------
 
 std::expected<void, Error> S2Domain::attach(HostTag& tag) {
-  if (incompatibility(tag.smmu().capabilities())) return std::unexpected{Error::incompatible};
-  const SpinLock::Guard guard{lock_};
+  const Capabilities& capabilities = tag.smmu().capabilities();
+  if (incompatibility(capabilities)) return std::unexpected{Error::incompatible};
+  // Alone: a table that is half through a change neither gets its first walker nor is copied.
+  Change change{changes_, Span::of(IPA{}, ~std::uint64_t{0})};
+  TableClass* joined = suiting(capabilities);
+  if (joined == nullptr) {
+    const auto made = make_class(capabilities, change);
+    if (!made) return std::unexpected{made.error() == Error::out_of_range ? Error::incompatible : made.error()};
+    joined = *made;
+  }
   const Target target = Target::tag(tag.smmu(), TargetKind::s2_tag, tag.vmid());
-  if (const auto added = reference({&target, 1}); !added) return added;
-  if (tags_++ == 0) table_->set_walked(true);
+  if (const auto added = reference({&target, 1}); !added) {
+    if (joined->tags == 0 && joined != &first_) remove(*joined);
+    return added;
+  }
+  ++tags_;
+  if (joined->tags++ == 0) joined->table->set_walked(true);
+  tag.joined(joined);
   return {};
 }
 
 void S2Domain::detach(std::unique_ptr<HostTag> tag) {
-  const SpinLock::Guard guard{lock_};
+  // No STE carries the VMID, so it stays clean.
   run(tag->smmu(), smmu::tlbi_s12_vmall(tag->vmid()));
-  tag->flushed();
   const Target nested = Target::tag(tag->smmu(), TargetKind::nested_clear, tag->vmid());
   Targets gone;
   gone.add(Target::tag(tag->smmu(), TargetKind::s2_tag, tag->vmid()));
-  if (array_.load(std::memory_order_relaxed)->users(nested) != 0) gone.add(nested);
-  drop(gone.span());
-  if (--tags_ == 0) table_->set_walked(false);
+  {
+    // Alone, as in attach().
+    Change change{changes_, Span::of(IPA{}, ~std::uint64_t{0})};
+    if (array_.load(std::memory_order_relaxed)->users(nested) != 0) gone.add(nested);
+    drop(gone.span());
+    --tags_;
+    TableClass& left = *tag->table_class();
+    if (--left.tags == 0) {
+      left.table->set_walked(false);
+      if (&left != &first_) remove(left);
+    }
+    tag->joined(nullptr);
+    tag->flushed();
+  }
   grace_.retire(std::move(tag));
 }
 
@@ -176,105 +236,220 @@ std::expected<void, Error> S2Domain::install(HostTag& tag, StreamID sid, std::op
   const Target stage1 = Target::stream(smmu, TargetKind::stage1_stream, sid);
   const Target ats = Target::stream(smmu, TargetKind::ats_stream, sid);
 
-  const SpinLock::Guard guard{lock_};
-  // Under the lock: a change of stage 2 that found this out has cut the device off, and that must last.
+  StreamChange change{streams_, {&smmu, sid}};
   if (use.ats && !smmu.atc_answers(sid)) return std::unexpected{Error::no_answer};
   Targets added;
   if (use.stage1 && !old.stage1) added.add(stage1);
   // Stays until the tag leaves: combined entries may outlive the streams that made them.
-  if (use.stage1 && array_.load(std::memory_order_relaxed)->users(nested) == 0) added.add(nested);
+  const bool nests = use.stage1;
+  if (nests && !tag.nests()) added.add(nested);
   if (use.ats && !old.ats) added.add(ats);
   if (const auto published = reference(added.span()); !published) return published;
-
   tag.dirty();
-  if (const auto installed = smmu.install_ste(sid, ste); !installed) {
-    drop(added.span());
-    return installed;
-  }
-  if (!before) tag.use();
+  if (nests) tag.nest();
+  change.unlock();
 
+  auto installed = smmu.install_ste(sid, ste);
+  // A change of stage 2 may have had no answer from the device meanwhile, before it was in the array that the change had
+  // loaded: nobody else would cut it off.
+  const bool silent = installed && use.ats && !smmu.atc_answers(sid);
+  if (silent) {
+    static_cast<void>(smmu.install_ste(sid, aborting()));  // an entry that exists is replaced without memory
+    installed = std::unexpected{Error::no_answer};
+  }
+  // Else what the device still holds would be valid again when ATS is, and nobody would have told it of changes.
+  if (installed && old.ats && !use.ats && answers) run(smmu, smmu::atc_inv_all(sid));
+
+  change.lock();
   Targets removed;
-  if (old.stage1 && !use.stage1) removed.add(stage1);
-  if (old.ats && !use.ats) {
-    // Else what the device still holds would be valid again when ATS is, and nobody would have told it of changes.
-    if (answers) run(smmu, smmu::atc_inv_all(sid));
-    removed.add(ats);
+  if (!installed) {
+    for (const Target& target : added.span())
+      if (target != nested) removed.add(target);
+    // Nothing that nests was ever installed under the tag, nor is about to be.
+    if (nests && !silent && tag.unnest()) removed.add(nested);
+  } else {
+    if (!before) tag.use();
+    if (old.stage1 && !use.stage1) removed.add(stage1);
+    if (old.ats && !use.ats) removed.add(ats);
   }
   drop(removed.span());
-  return {};
+  return installed;
 }
 
 std::expected<void, Error> S2Domain::uninstall(HostTag& tag, StreamID sid, StreamUse before, const smmu::Ste& ste,
                                                bool answers) {
   SmmuPort& smmu = tag.smmu();
-  const SpinLock::Guard guard{lock_};
+  StreamChange change{streams_, {&smmu, sid}};
+  change.unlock();
   if (const auto installed = smmu.install_ste(sid, ste); !installed) return installed;
+  if (before.ats && answers) run(smmu, smmu::atc_inv_all(sid));
+  change.lock();
   tag.unuse();
   Targets removed;
   if (before.stage1) removed.add(Target::stream(smmu, TargetKind::stage1_stream, sid));
-  if (before.ats) {
-    if (answers) run(smmu, smmu::atc_inv_all(sid));
-    removed.add(Target::stream(smmu, TargetKind::ats_stream, sid));
-  }
+  if (before.ats) removed.add(Target::stream(smmu, TargetKind::ats_stream, sid));
   drop(removed.span());
   return {};
+}
+
+// The device did not answer an ATC_INV, and may go on with what it holds: it is cut off before anybody counts on it.
+// Whoever owns the stream hears of it, too, and installs an aborting STE of his own.
+void S2Domain::cut_off(const Target& stream) {
+  StreamChange change{streams_, {stream.smmu, stream.sid()}};
+  // It may have left the domain, even have another owner by now; then it is no longer ours to stop. Whoever took it out
+  // has installed an STE without ATS.
+  const InvalidationArray& array = *array_.load(std::memory_order_relaxed);
+  if (array.users(stream) == 0 || stream.smmu->atc_answers(stream.sid())) return;
+  change.unlock();
+  static_cast<void>(stream.smmu->install_ste(stream.sid(), aborting()));
 }
 
 // --- Mappings --------------------------------------------------------------------------------------------------------
 
 void S2Domain::invalidate(IPA ipa, std::uint64_t bytes, bool leaf_only) {
-  const InvalidationRange range{
-      .ipa = ipa, .bytes = bytes, .leaf_only = leaf_only, .max_commands = options_.max_range_commands};
-  // The descriptors are written (and published) before the array is read: a tag that is published too late to be in it
+  // The descriptors are written (and published) before the array is loaded: a tag that is published too late to be in it
   // will walk the new ones.
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  const Grace::ReadSection section{grace_};
-  stage2::invalidate(*array_.load(std::memory_order_acquire), range);
+  InvalidationArray* array = nullptr;
+  {
+    // Nobody's grace period is to be as long as the slowest instance: the array is held, and the section ends at once.
+    const Grace::ReadSection section{grace_};
+    array = array_.load(std::memory_order_acquire);
+    array->hold();
+  }
+  stage2::invalidate(*array,
+                     {.ipa = ipa, .bytes = bytes, .leaf_only = leaf_only, .max_commands = options_.max_range_commands},
+                     options_.cpu);
+  for (const InvalidationArray::Group& group : array->groups())
+    for (std::uint32_t i = group.ats; i < group.end; ++i)
+      if (const Target& stream = array->entries()[i].target; !stream.smmu->atc_answers(stream.sid())) cut_off(stream);
+  array->put();
 }
 
-// BBML 1: blocks that are about to be split are marked, and the TLBs' copies of them removed, first.
-void S2Domain::prepare_split(IPA ipa, std::uint64_t bytes) {
-  if (table_->prepare_split(ipa, bytes)) invalidate(ipa, bytes, true);
+// What a change has taken out of the tables of all classes.
+class S2Domain::Gone {
+ public:
+  explicit Gone(TablePages& first) : first_{first} {}
+  [[nodiscard]] RetiredPages& of(TableClass& c) {
+    if (&c.pages == &first_) return plain_;
+    others_ = &c.pages;  // there are no more kinds than two
+    return cleaned_;
+  }
+  [[nodiscard]] bool empty() const { return plain_.empty() && cleaned_.empty(); }
+  void release() {
+    plain_.release(first_);
+    if (others_ != nullptr) cleaned_.release(*others_);
+  }
+
+ private:
+  TablePages& first_;
+  TablePages* others_ = nullptr;
+  RetiredPages plain_;
+  RetiredPages cleaned_;
+};
+
+// After it, a change of the range cannot fail half way through the classes. On failure what is mapped is as it was, though
+// perhaps by smaller blocks.
+std::expected<void, Error> S2Domain::prepare(IPA ipa, std::uint64_t bytes, Change& change) {
+  // BBML 1: blocks that are about to be split are marked, and the TLBs' copies of them removed, first.
+  bool marked = false;
+  for (TableClass* c = &first_; c != nullptr; c = c->next.get()) marked = c->table->prepare_split(ipa, bytes) || marked;
+  if (marked) {
+    change.unlock();
+    invalidate(ipa, bytes, true);
+    change.lock();
+  }
+  if (first_.next == nullptr) return {};
+  for (TableClass* c = &first_; c != nullptr; c = c->next.get())
+    if (const auto split = c->table->split(ipa, bytes); !split) return split;
+  return {};
+}
+
+void S2Domain::finish(IPA ipa, std::uint64_t bytes, Gone& gone, Change& change) {
+  const bool leaf_only = gone.empty();
+  if (!leaf_only) {
+    // Walk caches may know tables that are gone, which have covered more than the range: no new one takes the place of
+    // one before that is over. A root slot is the most that one can have covered.
+    const std::uint64_t slot = level_size(first_.table->geometry().start_level());
+    change.what.from = ipa.align_down(slot);
+    change.what.to = (ipa + (bytes - 1)).align_down(slot) + slot;
+  }
+  change.unlock();
+  invalidate(ipa, bytes, leaf_only);
+  grace_.synchronize();
+  gone.release();
 }
 
 std::expected<void, Error> S2Domain::map(IPA ipa, PA pa, std::uint64_t bytes, const Attributes& attributes) {
-  const SpinLock::Guard guard{lock_};
-  return table_->map(ipa, pa, bytes, attributes);
+  Change change{changes_, Span::of(ipa, bytes)};
+  for (TableClass* c = &first_; c != nullptr; c = c->next.get()) {
+    const auto mapped = c->table->map(ipa, pa, bytes, attributes);
+    if (mapped) continue;
+    if (c == &first_) return mapped;
+    // Where it was mapped, it may have been walked already. What was mapped in one piece takes no memory to unmap.
+    Gone gone{first_.pages};
+    for (TableClass* undo = &first_; undo != c; undo = undo->next.get())
+      static_cast<void>(undo->table->unmap(ipa, bytes, gone.of(*undo)));
+    finish(ipa, bytes, gone, change);
+    return mapped;
+  }
+  highest_ = std::max(highest_, ipa + bytes);
+  highest_pa_ = std::max(highest_pa_, pa + bytes);
+  return {};
 }
 
 std::expected<void, Error> S2Domain::unmap(IPA ipa, std::uint64_t bytes) {
-  const SpinLock::Guard guard{lock_};
-  prepare_split(ipa, bytes);
-  RetiredPages retired;
-  if (const auto unmapped = table_->unmap(ipa, bytes, retired); !unmapped) return unmapped;
-  invalidate(ipa, bytes, retired.empty());
-  if (options_.cpu != nullptr) options_.cpu->invalidate(ipa, bytes, retired.empty());
-  table_->release(retired);
+  Change change{changes_, Span::of(ipa, bytes)};
+  if (const auto prepared = prepare(ipa, bytes, change); !prepared) return prepared;
+  Gone gone{first_.pages};
+  for (TableClass* c = &first_; c != nullptr; c = c->next.get())
+    if (const auto unmapped = c->table->unmap(ipa, bytes, gone.of(*c)); !unmapped) return unmapped;
+  finish(ipa, bytes, gone, change);
   return {};
 }
 
 std::expected<void, Error> S2Domain::protect(IPA ipa, std::uint64_t bytes, const Attributes& attributes) {
-  const SpinLock::Guard guard{lock_};
-  prepare_split(ipa, bytes);
-  if (const auto changed = table_->protect(ipa, bytes, attributes); !changed) return changed;
-  invalidate(ipa, bytes, true);
-  if (options_.cpu != nullptr) options_.cpu->invalidate(ipa, bytes, true);
+  Change change{changes_, Span::of(ipa, bytes)};
+  if (const auto prepared = prepare(ipa, bytes, change); !prepared) return prepared;
+  for (TableClass* c = &first_; c != nullptr; c = c->next.get())
+    if (const auto changed = c->table->protect(ipa, bytes, attributes); !changed) return changed;
+  Gone gone{first_.pages};
+  finish(ipa, bytes, gone, change);
   return {};
 }
 
 std::expected<void, Error> S2Domain::share_root(Table& sharer, IPA ipa, std::uint64_t bytes) {
   const SpinLock::Guard guard{lock_};
-  return table_->share_root(sharer, ipa, bytes);
+  return first_.table->share_root(sharer, ipa, bytes);
 }
 
 void S2Domain::unshare_root(Table& sharer) {
   const SpinLock::Guard guard{lock_};
-  table_->unshare_root(sharer);
+  first_.table->unshare_root(sharer);
 }
 
 std::optional<Mapping> S2Domain::lookup(IPA ipa) const {
   const SpinLock::Guard guard{lock_};
-  return table_->lookup(ipa);
+  return first_.table->lookup(ipa);
+}
+
+bool S2Domain::check_invariants() const {
+  const SpinLock::Guard guard{lock_};
+  unsigned tags = 0;
+  for (const TableClass* c = &first_; c != nullptr; c = c->next.get()) {
+    if (!c->table->check_invariants() || (c != &first_ && c->tags == 0)) return false;
+    tags += c->tags;
+    if (c == &first_) continue;
+    for (IPA at{}; at < highest_;) {
+      const auto a = first_.table->lookup(at);
+      const auto b = c->table->lookup(at);
+      if (a.has_value() != b.has_value()) return false;
+      if (a && (a->at != b->at || a->attributes != b->attributes)) return false;
+      at = a ? at.align_down(level_size(std::max(a->level, b->level))) + level_size(std::max(a->level, b->level))
+             : at + kPage4K;
+    }
+  }
+  return tags == tags_;
 }
 
 }  // namespace weir::stage2

@@ -1,7 +1,9 @@
-// The stage-2 domain of a VM: its IPA -> PA space as DMA sees it. One table that every physical SMMU carrying one of
-// the VM's devices points at, and the list of what a change of it must invalidate.
+// The stage-2 domain of a VM: its IPA -> PA space as DMA sees it. One table that the physical SMMUs carrying the VM's
+// devices point at (and further ones over the same space, for instances that it does not suit), and the list of what a
+// change of it must invalidate.
 //
-// Safe to call from several pCPUs: one lock per domain, held over a whole change including its invalidation.
+// Safe to call from several pCPUs. No lock is held while hardware is waited for: what is under way is registered, and
+// only what conflicts with it waits. Changes of ranges that do not overlap run side by side, and so do streams.
 #pragma once
 
 #include <atomic>
@@ -18,30 +20,17 @@
 #include "guest-abi/types.hpp"
 #include "stage2/cpu_tlb.hpp"
 #include "stage2/geometry.hpp"
+#include "stage2/in_progress.hpp"
 #include "stage2/invalidation_array.hpp"
 #include "stage2/port.hpp"
 #include "stage2/retire.hpp"
 #include "stage2/support/make.hpp"
 #include "stage2/support/spinlock.hpp"
 #include "stage2/table.hpp"
+#include "stage2/table_class.hpp"
 #include "stage2/tag.hpp"
 
 namespace weir::stage2 {
-
-// Why an instance cannot point at a domain's table; the first feature that is missing.
-enum class Incompatibility : std::uint8_t {
-  no_stage2,          // IDR0.S2P
-  no_nesting,         // IDR0.S1P
-  no_aarch64_tables,  // IDR0.TTF
-  no_granule_4k,      // IDR5.GRAN4K
-  input_too_small,    // IDR5.OAS (which is the IAS) below the IPA space
-  output_too_small,   // IDR5.OAS below the table's output size
-  big_endian,         // IDR0.TTENDIAN: big-endian walks only
-  not_coherent,       // IDR0.COHACC, and the table is not cleaned to memory
-  bbml_too_low        // IDR3.BBML below what the table relies on
-};
-// For messages, for example "stage 2 (IDR0.S2P)".
-[[nodiscard]] std::string_view to_string(Incompatibility reason);
 
 // What a stream's STE makes necessary on a change of stage 2.
 struct StreamUse {
@@ -74,10 +63,11 @@ class S2Domain {
   S2Domain(const S2Domain&) = delete;
   S2Domain& operator=(const S2Domain&) = delete;
 
-  // No value: an instance with these capabilities may join.
+  // No value: an instance with these capabilities may join. Otherwise what it lacks even for a table of its own.
   [[nodiscard]] std::optional<Incompatibility> incompatibility(const Capabilities& capabilities) const;
 
-  // A tag of a compatible instance joins: from now on changes of stage 2 reach it. Before any STE carries its VMID.
+  // A tag of a compatible instance joins: from now on changes of stage 2 reach it. Before any STE carries its VMID. If no
+  // table suits the instance, it gets a class of its own, with everything that is mapped.
   // Errors, with nothing changed: incompatible, out_of_memory.
   [[nodiscard]] std::expected<void, Error> attach(HostTag& tag);
   // The tag leaves: flushes it (S12_VMALL + SYNC), unpublishes it, and gives it up to the grace period, after which its
@@ -89,7 +79,9 @@ class S2Domain {
   // none of this domain is). `ste` already holds the stage-2 fields (fill_stage2). Where the new STE has no ATS and the
   // old one had, the device's own translations are invalidated after the STE has gone, and before anybody stops
   // invalidating them; but for a device that is known not to answer (`answers`), which then must not be given ATS again
-  // before it has been reset. Errors, with the old STE still in place: out_of_memory, no_such_stream, no_answer.
+  // before it has been reset. Errors, with the old STE still in place: out_of_memory, no_such_stream, no_answer; but after
+  // no_answer the stream may abort instead, because a change of stage 2 has cut it off meanwhile.
+  // One stream is installed by one pCPU at a time; different streams side by side.
   [[nodiscard]] std::expected<void, Error> install(HostTag& tag, StreamID sid, std::optional<StreamUse> before,
                                                    const smmu::Ste& ste, bool answers = true);
   // The stream leaves the tag: installs `ste`, which does not use this domain (an aborting one), then drops `before`.
@@ -103,10 +95,11 @@ class S2Domain {
   // The table that the STEs of an attached tag point at.
   [[nodiscard]] const Table& table_of(const HostTag& tag) const;
 
-  // As Table::map; needs no invalidation.
+  // As Table::map, in every class; needs no invalidation. Waits while what was in the range before is invalidated.
   [[nodiscard]] std::expected<void, Error> map(IPA ipa, PA pa, std::uint64_t bytes, const Attributes& attributes);
-  // As Table::unmap. When it returns no device reaches the range any more on any instance, through no cache, and freed
-  // table pages are back.
+  // As Table::unmap, in every class. When it returns no device reaches the range any more on any instance, through no
+  // cache, nor does a pCPU's TLB (Options::cpu), nor what EL2 had found in the tables in a read section; freed table
+  // pages are back. Called with no lock held that a read section, or Options::cpu, may want.
   [[nodiscard]] std::expected<void, Error> unmap(IPA ipa, std::uint64_t bytes);
   // As Table::protect, with the same invalidation.
   [[nodiscard]] std::expected<void, Error> protect(IPA ipa, std::uint64_t bytes, const Attributes& attributes);
@@ -122,9 +115,9 @@ class S2Domain {
     unsigned input_bits = 0;
     unsigned output_bits = 0;
     unsigned bbml = 0;
-    bool fwb = false;             // its STEs have S2FWB
-    bool cleaned = false;         // its table is walked past the caches
-    bool hardware_dirty = false;  // every instance that is in it keeps dirty state
+    bool fwb = false;          // its STEs have S2FWB
+    bool cleaned = false;      // its table is walked past the caches
+    bool dirty_state = false;  // and S2HD: hardware keeps dirty state
   };
   // No value: there are no more.
   [[nodiscard]] std::optional<ClassInfo> class_info(unsigned number) const;
@@ -135,17 +128,37 @@ class S2Domain {
   [[nodiscard]] std::expected<void, Error> share_root(Table& sharer, IPA ipa, std::uint64_t bytes);
   void unshare_root(Table& sharer);
 
-  // While no change is under way and nothing of `cpu` walks the table yet, or any more.
+  // While no change is under way, before the CPUs walk the table or after they have.
   void set_cpu(CpuTlb* cpu) { options_.cpu = cpu; }
 
   // Class 0's: the one whose RAM subtrees the CPU shares.
-  [[nodiscard]] const Table& table() const { return *table_; }
+  [[nodiscard]] const Table& table() const { return *first_.table; }
+  [[nodiscard]] Table& table() { return *first_.table; }
   // Tags attached, for the summary.
-  [[nodiscard]] unsigned tag_count() const { return tags_; }
+  [[nodiscard]] unsigned tag_count() const;
+  // Compares all tables with the first, and checks each; for the tests.
+  [[nodiscard]] bool check_invariants() const;
 
  private:
-  S2Domain(std::unique_ptr<Table> table, std::unique_ptr<InvalidationArray> array, Grace& grace, const Options& options)
-      : table_{std::move(table)}, grace_{grace}, options_{options}, array_{array.release()} {}
+  // What a change is about.
+  struct Span {
+    IPA from, to;
+    [[nodiscard]] bool conflicts(const Span& o) const { return from < o.to && o.from < to; }
+    [[nodiscard]] static Span of(IPA ipa, std::uint64_t bytes) {
+      return {ipa, IPA{bytes > ~ipa.value ? ~std::uint64_t{0} : ipa.value + bytes}};
+    }
+  };
+  struct StreamKey {
+    const SmmuPort* smmu;
+    StreamID sid;
+    [[nodiscard]] bool conflicts(const StreamKey& o) const { return smmu == o.smmu && sid == o.sid; }
+  };
+  using Change = InProgress<Span>::Entry;
+  using StreamChange = InProgress<StreamKey>::Entry;
+  class Gone;
+
+  S2Domain(TableClass first, std::unique_ptr<InvalidationArray> array, Grace& grace, const Options& options)
+      : first_{std::move(first)}, grace_{grace}, options_{options}, array_{array.release()} {}
   template <typename T, typename... Args>
   friend std::unique_ptr<T> weir::make(Args&&... args);
 
@@ -153,15 +166,27 @@ class S2Domain {
   [[nodiscard]] std::expected<void, Error> reference(std::span<const Target> targets);
   void drop(std::span<const Target> targets);
   void publish(std::unique_ptr<InvalidationArray> next);
-  void prepare_split(IPA ipa, std::uint64_t bytes);
+  [[nodiscard]] TableClass* suiting(const Capabilities& capabilities);
+  void remove(TableClass& table_class);
+  // Of a change that has the lock, and has it again afterwards:
+  [[nodiscard]] std::expected<TableClass*, Error> make_class(const Capabilities& capabilities, Change& change);
+  [[nodiscard]] std::expected<void, Error> prepare(IPA ipa, std::uint64_t bytes, Change& change);
+  // Of one that has the lock, and ends without it:
+  void finish(IPA ipa, std::uint64_t bytes, Gone& gone, Change& change);
+  // Without the lock:
   void invalidate(IPA ipa, std::uint64_t bytes, bool leaf_only);
+  void cut_off(const Target& stream);
 
   mutable SpinLock lock_;
-  std::unique_ptr<Table> table_;
+  InProgress<Span> changes_{lock_};
+  InProgress<StreamKey> streams_{lock_};
+  TableClass first_;
   Grace& grace_;
   Options options_;
   std::atomic<InvalidationArray*> array_;  // owned
   unsigned tags_ = 0;
+  IPA highest_{};  // ends of what has been mapped so far
+  PA highest_pa_{};
 };
 
 }  // namespace weir::stage2

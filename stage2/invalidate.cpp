@@ -3,63 +3,19 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <memory>
 #include <span>
 
 #include "guest-abi/smmu/command.hpp"
-#include "guest-abi/smmu/ste.hpp"
 
 namespace weir::stage2 {
 
 namespace {
 
-using Entry = InvalidationArray::Entry;
+using Group = InvalidationArray::Group;
 
-// Commands for one instance on their way to it, a few at a time.
-class Batch {
- public:
-  explicit Batch(SmmuPort& smmu) : smmu_{smmu} {}
-  void add(const smmu::Command& command) {
-    if (size_ == commands_.size()) flush();
-    commands_[size_++] = command;
-    any_ = true;
-  }
-  [[nodiscard]] bool any() const { return any_; }
-  Ticket sync() { return smmu_.issue_and_sync(std::span{commands_}.first(size_)); }
-
- private:
-  void flush() {
-    smmu_.issue(commands_);
-    size_ = 0;
-  }
-  SmmuPort& smmu_;
-  std::array<smmu::Command, 32> commands_;
-  std::size_t size_ = 0;
-  bool any_ = false;
-};
-
-// SYNCs issued to different instances, to be awaited together.
-class Pending {
- public:
-  void add(SmmuPort& smmu, Ticket ticket) {
-    if (size_ == syncs_.size()) wait_all();
-    syncs_[size_++] = {&smmu, ticket};
-  }
-  void wait_all() {
-    for (const auto& [smmu, ticket] : std::span{syncs_}.first(size_)) wait(*smmu, ticket);
-    size_ = 0;
-  }
-
- private:
-  struct Sync {
-    SmmuPort* smmu;
-    Ticket ticket;
-  };
-  std::array<Sync, 32> syncs_;
-  std::size_t size_ = 0;
-};
-
-// Calls fn(ipa, TlbiRange) for the commands that cover `range`. One command covers (NUM + 1) * 2^SCALE pages (4.4.1.1);
-// a single page is the form without a range: NUM = SCALE = TTL = 0 is reserved.
+// Calls fn(ipa, TlbiRange) for the commands that cover `range`, until it returns false. One command covers (NUM + 1) *
+// 2^SCALE pages (4.4.1.1); a single page is the form without a range: NUM = SCALE = TTL = 0 is reserved.
 template <typename Fn>
 void for_each_command(const InvalidationRange& range, bool ril, Fn&& fn) {
   constexpr unsigned kMaxScale = 31;  // bit 5 of SCALE needs IDR5.DS
@@ -75,67 +31,139 @@ void for_each_command(const InvalidationRange& range, bool ril, Fn&& fn) {
       if (covered > 1)
         form = {.tg = smmu::TlbiGranule::size4k, .num = static_cast<unsigned>(count - 1), .scale = scale};
     }
-    fn(at, form);
+    if (!fn(at, form)) return;
     at += covered * kPage4K;
     pages -= covered;
   }
 }
 
-void stage2_commands(const Entry& tag, const InvalidationRange& range, Batch& batch) {
-  const bool ril = tag.target.smmu->capabilities().idr3.get<smmu::IDR3::RIL>();
-  if (s2_command_count(range, ril) > range.max_commands) return batch.add(smmu::tlbi_s12_vmall(tag.target.vmid()));
-  for_each_command(range, ril, [&](IPA at, const smmu::TlbiRange& form) {
-    batch.add(smmu::tlbi_s2_ipa(tag.target.vmid(), at, range.leaf_only, form));
-  });
-}
+// The S2_IPA commands of a range: made once, and given the VMID of each tag in turn.
+class RangeCommands {
+ public:
+  RangeCommands() {}   // NOLINT(modernize-use-equals-default): `commands_` stays as it is, for nothing
+  ~RangeCommands() {}  // NOLINT(modernize-use-equals-default)
+  RangeCommands(const RangeCommands&) = delete;
+  RangeCommands& operator=(const RangeCommands&) = delete;
 
-// Runs one phase: `add(entry, batch)` for the live entries of each instance, all submitted, then all awaited.
-template <typename Fn>
-void phase(std::span<const Entry> entries, Fn&& add) {
-  Pending pending;
-  while (!entries.empty()) {
-    SmmuPort& smmu = *entries.front().target.smmu;
-    const auto end = std::ranges::find_if(entries, [&](const Entry& e) { return e.target.smmu != &smmu; });
-    const auto count = static_cast<std::size_t>(end - entries.begin());
-    Batch batch{smmu};
-    for (const Entry& entry : entries.first(count))
-      if (entry.live()) add(entry, batch);
-    if (batch.any()) pending.add(smmu, batch.sync());
-    entries = entries.subspan(count);
+  void prepare(const InvalidationRange& range, bool ril) {
+    if (count_ != 0 || whole_) return;
+    const std::size_t most = std::min<std::size_t>(range.max_commands, kMost);
+    for_each_command(range, ril, [&](IPA at, const smmu::TlbiRange& form) {
+      whole_ = count_ == most;
+      if (!whole_) std::construct_at(&commands_[count_++], smmu::tlbi_s2_ipa(VMID{}, at, range.leaf_only, form));
+      return !whole_;
+    });
   }
-  pending.wait_all();
-}
+  // There would be too many: the whole VMID is to go.
+  [[nodiscard]] bool whole() const { return whole_; }
+  [[nodiscard]] std::span<const smmu::Command> of(VMID vmid) {
+    using C = smmu::TlbiS2Ipa::VMID;
+    for (std::size_t i = 0; i < count_; ++i)
+      commands_[i].words[C::word] = (commands_[i].words[C::word] & ~C::mask) | C::encode(vmid);
+    return {commands_, count_};
+  }
+
+ private:
+  static constexpr std::size_t kMost = 64;
+  union {
+    smmu::Command commands_[kMost];
+  };
+  std::size_t count_ = 0;
+  bool whole_ = false;
+};
+
+// The SYNCs of one phase.
+class Phase {
+ public:
+  explicit Phase(const InvalidationArray& array) : array_{array}, dead_{array.has_dead()} {}
+
+  // Runs it: submit(group) for each instance, meanwhile() once, then waits.
+  template <typename Submit, typename Meanwhile>
+  void run(Submit submit, Meanwhile meanwhile) {
+    for (const Group& group : array_.groups()) {
+      if (count_ == syncs_.size()) wait_all();
+      submit(group);
+    }
+    meanwhile();
+    wait_all();
+  }
+  template <typename Submit>
+  void run(Submit submit) {
+    run(submit, [] {});
+  }
+
+  void issue(const Group& group, std::span<const smmu::Command> commands, bool last) {
+    if (last) {
+      syncs_[count_++] = {group.smmu, group.smmu->issue_and_sync(commands)};
+    } else {
+      group.smmu->issue(commands);
+    }
+  }
+  // The ready commands of the entries [from, to).
+  void issue(const Group& group, std::uint32_t from, std::uint32_t to) {
+    if (dead_) [[unlikely]] {
+      return issue_live(group, from, to);
+    }
+    if (from != to) issue(group, array_.commands(from, to), true);
+  }
+  // of(entry) for each of the entries [from, to).
+  template <typename Of>
+  void issue_each(const Group& group, std::uint32_t from, std::uint32_t to, Of of) {
+    const auto dead = [&](std::uint32_t i) { return dead_ && !array_.entries()[i].live(); };
+    while (from < to && dead(to - 1)) --to;
+    for (; from < to; ++from)
+      if (!dead(from)) issue(group, of(from), from + 1 == to);
+  }
+
+ private:
+  [[gnu::noinline]] void issue_live(const Group& group, std::uint32_t from, std::uint32_t to) {
+    issue_each(group, from, to, [this](std::uint32_t i) { return array_.commands(i, i + 1); });
+  }
+  void wait_all() {
+    for (std::size_t i = 0; i < count_; ++i) wait(*syncs_[i].smmu, syncs_[i].ticket);
+    count_ = 0;
+  }
+
+  struct Sync {
+    SmmuPort* smmu;
+    Ticket ticket;
+  };
+  const InvalidationArray& array_;
+  std::size_t count_ = 0;
+  bool dead_;
+  std::array<Sync, 64> syncs_;  // not initialised
+};
 
 }  // namespace
 
 unsigned s2_command_count(const InvalidationRange& range, bool ril) {
   if (!ril) return static_cast<unsigned>(std::min<std::uint64_t>(range.bytes / kPage4K, ~0U));
   unsigned count = 0;
-  for_each_command(range, true, [&](IPA, const smmu::TlbiRange&) { ++count; });
+  for_each_command(range, true, [&](IPA, const smmu::TlbiRange&) {
+    ++count;
+    return true;
+  });
   return count;
 }
 
-void invalidate(const InvalidationArray& array, const InvalidationRange& range) {
-  phase(array.entries(), [&](const Entry& entry, Batch& batch) {
-    if (entry.target.kind == TargetKind::s2_tag) stage2_commands(entry, range, batch);
+void invalidate(const InvalidationArray& array, const InvalidationRange& range, CpuTlb* cpu) {
+  std::array<RangeCommands, 2> forms;  // without and with range invalidation
+  Phase phase{array};
+  phase.run(
+      [&](const Group& group) {
+        RangeCommands& commands = forms[group.ranges ? 1 : 0];
+        commands.prepare(range, group.ranges);
+        if (commands.whole()) return phase.issue(group, group.tags, group.streams);
+        phase.issue_each(group, group.tags, group.streams,
+                         [&](std::uint32_t i) { return commands.of(array.entries()[i].target.vmid()); });
+      },
+      [&] {
+        if (cpu != nullptr) cpu->invalidate(range.ipa, range.bytes, range.leaf_only);
+      });
+  phase.run([&](const Group& group) {
+    phase.issue(group, group.streams, forms[group.ranges ? 1 : 0].whole() ? group.nested : group.ats);
   });
-  // Configuration before TLB: where commands do run in order, no entry is made from a CD that is about to go.
-  phase(array.entries(), [&](const Entry& entry, Batch& batch) {
-    if (entry.target.kind == TargetKind::stage1_stream) batch.add(smmu::cfgi_cd_all(entry.target.sid()));
-    if (entry.target.kind == TargetKind::nested_clear) batch.add(smmu::tlbi_nh_all(entry.target.vmid()));
-  });
-  phase(array.entries(), [&](const Entry& entry, Batch& batch) {
-    if (entry.target.kind == TargetKind::ats_stream) batch.add(smmu::atc_inv_all(entry.target.sid()));
-  });
-  // A device that did not answer may go on with what it holds: it is cut off before anybody counts on it. Whoever owns the
-  // stream hears of it, too, and installs an aborting STE of his own.
-  for (const Entry& entry : array.entries()) {
-    SmmuPort& smmu = *entry.target.smmu;
-    if (entry.target.kind != TargetKind::ats_stream || !entry.live() || smmu.atc_answers(entry.target.sid())) continue;
-    const auto abort = smmu::Ste{}.set<smmu::Ste::V>(true).set<smmu::Ste::Config>(smmu::SteConfig::abort);
-    // An entry that exists is replaced without memory.
-    static_cast<void>(smmu.install_ste(entry.target.sid(), abort));
-  }
+  phase.run([&](const Group& group) { phase.issue(group, group.ats, group.end); });
 }
 
 }  // namespace weir::stage2

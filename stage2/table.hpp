@@ -139,6 +139,10 @@ class Table {
   // would need break-before-make): Error::live_block. Other errors as unmap, and not_mapped. Invalidate after it.
   [[nodiscard]] std::expected<void, Error> protect(IPA ipa, std::uint64_t bytes, const Attributes& attributes);
 
+  // Splits blocks that stick out of the range, as unmap() and protect() of it would; they cannot fail for want of memory
+  // then. What is mapped stays the same. Errors as unmap().
+  [[nodiscard]] std::expected<void, Error> split(IPA ipa, std::uint64_t bytes);
+
   // BBML 1: sets nT in the blocks that a change of [ipa, ipa + bytes) would split, and returns whether there were any.
   // The owner then invalidates the range, after which unmap() or protect() may split them (IHI 0070 3.21.1.2). Should
   // those fail, nT stays, which costs time only.

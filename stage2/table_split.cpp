@@ -117,6 +117,11 @@ std::expected<void, Error> Table::split(const Range& range) {
   return {};
 }
 
+std::expected<void, Error> Table::split(IPA ipa, std::uint64_t bytes) {
+  if (const auto range = check_range(ipa, bytes); !range) return range;
+  return split(Range{.from = ipa, .to = ipa + bytes});
+}
+
 // --- nT --------------------------------------------------------------------------------------------------------------
 
 // In all blocks that a change of `range` splits; returns whether there were any (that had it, if it is cleared).

@@ -53,6 +53,11 @@ class HostTag final : public Retired {
   void flushed() { clean_ = true; }
   void dirty() { clean_ = false; }
   // The table that its STEs point at; nullptr: attached to no domain. Kept by S2Domain.
+  // Changes of whose STEs have brought stage 1, or are about to: there may be combined entries. unnest() takes one back
+  // that came to nothing, and says whether there is none left.
+  [[nodiscard]] bool nests() const { return nested_ != 0; }
+  void nest() { ++nested_; }
+  [[nodiscard]] bool unnest() { return --nested_ == 0; }
   [[nodiscard]] TableClass* table_class() const { return table_class_; }
   void joined(TableClass* table_class) { table_class_ = table_class; }
 
@@ -63,6 +68,7 @@ class HostTag final : public Retired {
   VMID vmid_;
   TableClass* table_class_ = nullptr;
   unsigned users_ = 0;
+  std::uint64_t nested_ = 0;
   bool clean_ = true;  // until an STE carries it
 };
 

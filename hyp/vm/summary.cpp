@@ -52,7 +52,7 @@ void print_tables(Vm& vm) {
     line.put(" bits, BBM level ").dec(info.bbml);
     if (info.fwb) line.put(", S2FWB");
     if (info.cleaned) line.put(", cleaned to memory");
-    if (info.hardware_dirty) line.put(", hardware dirty state");
+    if (info.dirty_state) line.put(", hardware dirty state");
     if (info.reason) line.put("; apart from table 0 because of ").put(stage2::to_string(*info.reason));
     print(line);
   }

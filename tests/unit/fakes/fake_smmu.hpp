@@ -78,6 +78,7 @@ class FakeSmmu final : public stage2::SmmuPort {
   // Logs the first successful poll of a ticket as `sync_awaited`.
   [[nodiscard]] bool completed(stage2::Ticket ticket) override {
     ++polls;
+    if (on_poll) on_poll();
     if (hold_syncs && complete_after_polls != 0 && polls >= complete_after_polls) completed_ = issued_;
     if (ticket > completed_) return false;
     if (log_ != nullptr && ticket > awaited_) {
@@ -125,6 +126,7 @@ class FakeSmmu final : public stage2::SmmuPort {
   std::optional<stage2::Error> fail_install;  // install_ste fails with it, changing nothing
   std::function<void(const smmu::Command&)> on_command;
   std::function<void(StreamID, const smmu::Ste&)> on_ste;
+  std::function<void()> on_poll;  // while somebody waits
 
  private:
   unsigned index_;

@@ -53,11 +53,56 @@ TEST(InvalidationArray, OldArraysDoNotChange) {
   EXPECT_EQ(second->users(target), 0u);
 }
 
+// What a phase sends lies ready, instance by instance.
+TEST(InvalidationArray, CommandsLieInTheOrderOfThePhases) {
+  auto c = test::qemu_like_capabilities();
+  c.idr3.set<smmu::IDR3::RIL>(false);
+  FakeSmmu a{0}, b{1, c};
+  const Target targets[] = {
+      Target::stream(a, TargetKind::ats_stream, StreamID{3}),
+      Target::tag(b, TargetKind::s2_tag, VMID{1}),
+      Target::tag(a, TargetKind::nested_clear, VMID{9}),
+      Target::tag(a, TargetKind::s2_tag, VMID{9}),
+      Target::stream(a, TargetKind::stage1_stream, StreamID{3}),
+      Target::stream(a, TargetKind::stage1_stream, StreamID{7}),
+  };
+  const auto array = InvalidationArray::merge(*InvalidationArray::empty(), targets);
+  const auto groups = array->groups();
+  ASSERT_EQ(groups.size(), 2u);
+  EXPECT_EQ(groups[0].smmu, &a);
+  EXPECT_TRUE(groups[0].ranges);
+  const smmu::Command expected[] = {smmu::tlbi_s12_vmall(VMID{9}), smmu::cfgi_cd_all(StreamID{3}),
+                                    smmu::cfgi_cd_all(StreamID{7}), smmu::tlbi_nh_all(VMID{9}),
+                                    smmu::atc_inv_all(StreamID{3})};
+  const auto commands = array->commands(groups[0].tags, groups[0].end);
+  ASSERT_EQ(commands.size(), std::size(expected));
+  for (std::size_t i = 0; i < commands.size(); ++i) EXPECT_EQ(commands[i].words, expected[i].words) << i;
+  EXPECT_EQ(groups[0].streams, 1u);
+  EXPECT_EQ(groups[0].nested, 3u);
+  EXPECT_EQ(groups[0].ats, 4u);
+  EXPECT_EQ(groups[0].end, 5u);
+  EXPECT_EQ(groups[1].smmu, &b);
+  EXPECT_FALSE(groups[1].ranges);
+  EXPECT_EQ(groups[1].tags, 5u);
+  EXPECT_EQ(groups[1].streams, 6u);
+  EXPECT_EQ(groups[1].end, 6u);
+}
+
+TEST(InvalidationArray, WhoHoldsItKeepsIt) {
+  ImmediateGrace grace;
+  auto made = InvalidationArray::empty();
+  InvalidationArray* const array = made.get();
+  array->hold();
+  grace.retire(std::move(made));
+  EXPECT_TRUE(array->entries().empty());  // the sanitizers notice if it has gone
+  array->put();
+}
+
 TEST(InvalidationArray, OutOfMemory) {
   FakeSmmu a{0};
   const Target target = Target::tag(a, TargetKind::s2_tag, VMID{1});
   const auto array = InvalidationArray::empty();
-  for (int fail = 0; fail < 2; ++fail) {
+  for (int fail = 0; fail < 4; ++fail) {
     const test::FailingNew failing{fail};
     EXPECT_EQ(InvalidationArray::merge(*array, {&target, 1}), nullptr);
   }
