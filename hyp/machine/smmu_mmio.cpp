@@ -4,13 +4,15 @@
 #include "hyp/arch/cache.hpp"
 #include "hyp/arch/counter.hpp"
 #include "hyp/arch/mmio.hpp"
+#include "hyp/arch/pcpu.hpp"
 #include "hyp/mem/pages.hpp"
 
 namespace weir {
 
 std::uint32_t SmmuMmio::read(smmu::Reg reg) { return read32(at(reg)); }
-void SmmuMmio::write(smmu::Reg reg, std::uint32_t value) {
-  dmb_sy();  // records are loaded before CONS gives their place back
+void SmmuMmio::write(smmu::Reg reg, std::uint32_t value) { write32(at(reg), value); }
+void SmmuMmio::write_after_loads(smmu::Reg reg, std::uint32_t value) {
+  dmb_sy();
   write32(at(reg), value);
 }
 void SmmuMmio::write64(smmu::Reg reg, std::uint64_t value) { weir::write64(at(reg), value); }
@@ -22,14 +24,22 @@ std::optional<PA> SmmuMmio::allocate(std::size_t bytes) {
 
 void* SmmuMmio::pointer(PA memory) { return direct(memory); }
 
-// The MMIO store that tells the SMMU of it comes after a DSB: DMB would do for a coherent one, but tables are also read
-// without being told.
+// Tables are also read without the SMMU being told: a DSB.
 void SmmuMmio::publish(const void* memory, std::size_t bytes) {
   if (coherent_) {
     dsb_st();
   } else {
     clean_to_poc(memory, bytes);
   }
+}
+
+// The SMMU looks at memory because of the register, so the order of the two stores is enough: no DSB. It then observes what
+// other pCPUs, and the guest on this one, stored before, too: barriers are cumulative.
+void SmmuMmio::publish_and_write(const void* memory, std::size_t bytes, smmu::Reg reg, std::uint32_t value) {
+  if (!coherent_) [[unlikely]]
+    return SmmuHardware::publish_and_write(memory, bytes, reg, value);
+  dmb_oshst();
+  write32(at(reg), value);
 }
 
 void SmmuMmio::collect(const void* memory, std::size_t bytes) {
@@ -45,5 +55,7 @@ std::uint64_t SmmuMmio::microseconds() {
   return now / counter_hz() * 1'000'000 + now % counter_hz() * 1'000'000 / counter_hz();
 }
 void SmmuMmio::relax() { asm volatile("yield"); }
+unsigned SmmuMmio::pcpu() { return this_pcpu().index; }
+unsigned SmmuMmio::pcpus() { return pcpu_count(); }
 
 }  // namespace weir

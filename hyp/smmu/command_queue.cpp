@@ -1,6 +1,7 @@
 #include "hyp/smmu/command_queue.hpp"
 
 #include <algorithm>
+#include <bit>
 
 #include "hyp/log/log.hpp"
 
@@ -29,8 +30,12 @@ std::optional<StreamID> stream_behind(const smmu::Command& c) {
 
 }  // namespace
 
-bool CommandQueue::init(unsigned log2) {
+bool CommandQueue::init(unsigned most_log2) {
+  const std::uint32_t pcpus = std::max(hardware_.pcpus(), 1U);
+  const std::uint32_t shares = pcpus + 1;  // and what is appended while nobody counts
+  const unsigned log2 = std::min(most_log2, static_cast<unsigned>(std::bit_width(shares * kQuota - 1)));
   size_ = std::uint32_t{1} << log2;
+  quota_ = std::clamp(size_ / shares, 1U, kQuota);
   const auto memory = hardware_.allocate(std::max<std::size_t>(size_ * sizeof(smmu::Command), kPage4K));
   if (!memory) return false;
   ring_ = static_cast<smmu::Command*>(hardware_.pointer(*memory));
@@ -44,88 +49,157 @@ bool CommandQueue::init(unsigned log2) {
   return true;
 }
 
-void CommandQueue::publish_from(std::uint64_t first, std::uint64_t end) {
+void CommandQueue::submit(std::uint64_t first, std::uint64_t end) {
   const std::uint64_t start = first & (size_ - 1);
   const std::uint64_t until_wrap = std::min<std::uint64_t>(end - first, size_ - start);
-  hardware_.publish(&ring_[start], until_wrap * sizeof(smmu::Command));
-  if (until_wrap < end - first) hardware_.publish(&ring_[0], (end - first - until_wrap) * sizeof(smmu::Command));
+  if (until_wrap < end - first) [[unlikely]]
+    hardware_.publish(&ring_[0], (end - first - until_wrap) * sizeof(smmu::Command));
   produced_.store(end, std::memory_order_release);
-  hardware_.write(Reg::CMDQ_PROD, index_of(end));
+  hardware_.publish_and_write(&ring_[start], until_wrap * sizeof(smmu::Command), Reg::CMDQ_PROD, index_of(end));
+}
+
+[[gnu::always_inline]] inline bool CommandQueue::append_plain(std::span<const smmu::Command> commands, bool sync) {
+  const std::uint64_t start = produced_.load(std::memory_order_relaxed);
+  const std::uint64_t end = start + commands.size() + (sync ? 1 : 0);
+  const std::uint64_t index = start & (size_ - 1);
+  if (end - consumed_.load(std::memory_order_acquire) > quota_ || index + (end - start) > size_ || atc_ ||
+      dead_.load(std::memory_order_relaxed)) [[unlikely]]
+    return false;
+  smmu::Command* const first = ring_ + index;
+  smmu::Command* at = first;
+  for (const smmu::Command& c : commands) {
+    if (c.opcode() == smmu::Opcode::ATC_INV) [[unlikely]]
+      return false;
+    *at++ = c;
+  }
+  if (sync) {
+    *at = smmu::sync_none();
+    ++counters_.syncs;
+  }
+  produced_.store(end, std::memory_order_release);
+  hardware_.publish_and_write(first, (end - start) * sizeof(smmu::Command), Reg::CMDQ_PROD, index_of(end));
+  return true;
 }
 
 Ticket CommandQueue::push(std::span<const smmu::Command> commands, bool sync) {
-  const SpinLock::Guard guard{lock_};
-  const std::uint64_t start = produced_.load(std::memory_order_relaxed);
-  if (dead_.load(std::memory_order_relaxed)) return start;
-  std::uint64_t at = start;
-  std::uint64_t shown = start;  // what PROD says
-  const auto append = [&](const smmu::Command& c) {
-    if (at - consumed_.load(std::memory_order_relaxed) >= size_ && at - consumed() >= size_) {
-      publish_from(shown, at);
-      shown = at;
-      while (at - consumed() >= size_ && !dead_.load(std::memory_order_relaxed)) hardware_.relax();
+  {
+    const SpinLock::Guard guard{lock_};
+    if (append_plain(commands, sync)) [[likely]]
+      return produced_.load(std::memory_order_relaxed);
+  }
+  return push_in_parts(commands, sync);
+}
+
+[[gnu::noinline]] Ticket CommandQueue::push_in_parts(std::span<const smmu::Command> commands, bool sync) {
+  for (;;) {
+    {
+      const SpinLock::Guard guard{lock_};
+      if (dead_.load(std::memory_order_relaxed) || append(commands, sync))
+        return produced_.load(std::memory_order_relaxed);
     }
-    slot(at++) = c;
-  };
+    static_cast<void>(look());
+    poll_in_vain();
+  }
+}
+
+bool CommandQueue::append(std::span<const smmu::Command>& commands, bool sync) {
+  const std::uint64_t start = produced_.load(std::memory_order_relaxed);
+  const std::uint64_t consumed = consumed_.load(std::memory_order_acquire);
+  Share& share = shares_[hardware_.pcpu() % kMaxPcpus];
+  const std::uint32_t mine = share.outstanding(consumed);
+  const std::uint64_t room = std::min<std::uint64_t>(quota_ - std::min(mine, quota_), size_ - (start - consumed));
+  // Not a few at a time, each with a store of PROD.
+  if (room < commands.size() + (sync ? 1 : 0) && room < (quota_ + 1) / 2) return false;
+
+  std::uint64_t at = start;
+  const std::uint64_t end = start + room;
   const auto append_sync = [&] {
-    append(atc_ ? sync_behind_atc(*atc_) : smmu::Command{smmu::sync_none()});
+    slot(at++) = atc_ ? sync_behind_atc(*atc_) : smmu::Command{smmu::sync_none()};
+    if (atc_) atc_end_.store(at, std::memory_order_relaxed);
     atc_.reset();
     ++counters_.syncs;
   };
-  for (const smmu::Command& c : commands) {
-    if (c.opcode() == smmu::Opcode::ATC_INV) [[unlikely]] {
+  for (; at != end && !commands.empty(); commands = commands.subspan(1)) {
+    const smmu::Command& c = commands.front();
+    if (c.opcode() == smmu::Opcode::ATC_INV) {
       const StreamID sid = stream_of(c);
       if (atc_refused(sid)) continue;
       if (atc_ && *atc_ != sid) append_sync();
+      if (at == end) break;
       atc_ = sid;
+      atc_end_.store(at + 1, std::memory_order_relaxed);
     }
-    append(c);
+    slot(at++) = c;
   }
-  if (sync) append_sync();
-  if (shown != at) publish_from(shown, at);
-  counters_.commands += at - start;
-  return at;
+  const bool all = commands.empty() && (!sync || at != end);
+  if (all && sync) append_sync();
+  if (at != start) {
+    share.add(static_cast<std::uint32_t>(at - start), at);
+    submit(start, at);
+  }
+  return all;
 }
 
-std::uint64_t CommandQueue::consumed() {
+[[gnu::always_inline]] inline std::uint64_t CommandQueue::look() {
   // `produced` before CONS: then CONS can only be ahead of what is computed here, never behind.
   const std::uint64_t produced = produced_.load(std::memory_order_acquire);
-  const smmu::CMDQ_CONS cons{{{hardware_.read(Reg::CMDQ_CONS)}}};
-  if (cons.get<smmu::CMDQ_CONS::ERR>() != smmu::CmdqError::CERROR_NONE) recover();
-  const std::uint32_t outstanding = index_of(index_of(produced) - std::uint64_t{cons.get<smmu::CMDQ_CONS::RD>()});
-  // More than the queue holds: others appended meanwhile, and the SMMU is past `produced`.
-  const std::uint64_t now = outstanding > size_ ? produced : produced - outstanding;
+  const std::uint32_t cons = hardware_.read(Reg::CMDQ_CONS);
+  std::atomic_thread_fence(std::memory_order_acquire);  // what was lost before CONS is known behind it
+  std::uint64_t now = produced;
+  if (cons != index_of(produced)) [[unlikely]]
+    now = position_of(smmu::CMDQ_CONS{{{cons}}}, produced);
   std::uint64_t seen = consumed_.load(std::memory_order_relaxed);
   while (seen < now && !consumed_.compare_exchange_weak(seen, now, std::memory_order_acq_rel)) {
   }
-  return std::max(seen, now);
+  return now;
+}
+
+[[gnu::noinline]] std::uint64_t CommandQueue::position_of(smmu::CMDQ_CONS cons, std::uint64_t produced) {
+  if (cons.get<smmu::CMDQ_CONS::ERR>() != smmu::CmdqError::CERROR_NONE) recover();
+  const std::uint32_t outstanding = index_of(index_of(produced) - std::uint64_t{cons.get<smmu::CMDQ_CONS::RD>()});
+  // More than the queue holds: others appended meanwhile, and the SMMU is past `produced`.
+  return outstanding > size_ ? produced : produced - outstanding;
 }
 
 bool CommandQueue::completed(Ticket ticket) {
-  if (consumed_.load(std::memory_order_acquire) >= ticket || consumed() >= ticket) {
-    std::atomic_thread_fence(std::memory_order_acquire);  // after CONS: what was lost before it is known by now
-    if (lost_.load(std::memory_order_relaxed) >= ticket || covered()) return true;
-  }
+  if (consumed_.load(std::memory_order_acquire) >= ticket || look() >= ticket) [[likely]]
+    if (lost_.load(std::memory_order_relaxed) >= ticket) [[likely]]
+      return true;
+  return completed_after_all(ticket);
+}
+
+[[gnu::noinline]] bool CommandQueue::completed_after_all(Ticket ticket) {
   if (dead_.load(std::memory_order_acquire)) return true;
+  if (consumed_.load(std::memory_order_acquire) >= ticket && covered()) return true;
+  poll_in_vain();
+  return false;
+}
+
+void CommandQueue::poll_in_vain() {
   if (polls_.fetch_add(1, std::memory_order_relaxed) % kPollsBetweenLooks == kPollsBetweenLooks - 1) watch();
   hardware_.relax();
-  return false;
 }
 
 void CommandQueue::watch() {
   const SpinLock::Guard guard{recovery_};
   const std::uint64_t now = hardware_.microseconds();
   const std::uint64_t seen = consumed_.load(std::memory_order_relaxed);
-  if (seen != watched_ || watched_at_ == 0) {
+  const bool pause = now - std::exchange(looked_at_, now) > kPause;
+  if (seen != watched_ || watched_at_ == 0 || pause) {
     watched_ = seen;
     watched_at_ = now;
     standstill_said_ = false;
-  } else if (now - watched_at_ > kStandstill && !standstill_said_) {
+    return;
+  }
+  const std::uint64_t still = now - watched_at_;
+  if (still > kStandstill && !standstill_said_) {
     standstill_said_ = true;
     log("%.*s: the command queue stands still: PROD %#x CONS %#x GERROR %#x GERRORN %#x",
         static_cast<int>(name_.size()), name_.data(), hardware_.read(Reg::CMDQ_PROD), hardware_.read(Reg::CMDQ_CONS),
         hardware_.read(Reg::GERROR), hardware_.read(Reg::GERRORN));
   }
+  const bool endpoint = seen < atc_end_.load(std::memory_order_relaxed);
+  if (still > (endpoint ? kGiveUpAtc : kGiveUp) && !dead_.load(std::memory_order_relaxed)) die();
 }
 
 void CommandQueue::recover() {
@@ -212,7 +286,7 @@ void CommandQueue::lose(smmu::Command& at, std::uint64_t position) {
 
 // Is what was lost made up for? Whoever waits asks again and again, and one of them does it.
 bool CommandQueue::covered() {
-  const std::uint64_t done = consumed();
+  const std::uint64_t done = look();
   {
     const SpinLock::Guard guard{recovery_};
     switch (cover_) {

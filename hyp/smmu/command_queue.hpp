@@ -1,4 +1,15 @@
 // The command queue of one physical SMMU (IHI 0070, 3.5 and 4), shared by all pCPUs.
+//
+// Fairness: while more than kQuota commands are in the ring and not consumed, at most kQuota of those that are added come
+// from one pCPU (fewer only if the ring is too small for that many from each). A pCPU that has more to say waits for its own
+// commands, with no lock held, so the ring always has room for the others: whatever they do, a CMD_SYNC is submitted at
+// once, and waits for at most pCPUs * kQuota commands of theirs.
+//
+// Costs, without errors: push() is one DMB and one store of PROD for what the quota lets through at once, and no load from the
+// SMMU; completed() is one load of CONS, or none if another pCPU has seen far enough.
+//
+// SYNCs are awaited at CONS and not by their MSI to memory (IDR0.MSI), which would spare these loads: an MSI does not
+// come when the queue stops at an error, so CONS has to be looked at all the same.
 #pragma once
 
 #include <array>
@@ -8,6 +19,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include "guest-abi/smmu/command.hpp"
 #include "hyp/smmu/hardware.hpp"
@@ -40,15 +52,17 @@ class CommandQueue {
   CommandQueue(SmmuHardware& hardware, std::string_view name, CommandQueueListener* listener = nullptr)
       : hardware_{hardware}, name_{name}, listener_{listener} {}
 
-  // Allocates 2^log2 entries and points the SMMU at them; CR0.CMDQEN is 0. False: out of memory.
-  [[nodiscard]] bool init(unsigned log2);
+  // Allocates a ring for all pCPUs' quotas, at most 2^most_log2 entries, and points the SMMU at it; CR0.CMDQEN is 0. False:
+  // out of memory.
+  [[nodiscard]] bool init(unsigned most_log2);
 
-  // Appends `commands`, then a CMD_SYNC if asked; one store of PROD for all that fits at once. Waits for room, first
-  // come, first served. Returns the position behind the last one.
+  // Appends `commands`, then a CMD_SYNC if asked. Commands of other pCPUs may come in between. Returns the position behind
+  // the last one.
   stage2::Ticket push(std::span<const smmu::Command> commands, bool sync);
 
   // Has everything before `ticket` been consumed? For a position behind a CMD_SYNC this means that the SYNC completed. Whoever
-  // waits calls it again and again: if nothing is consumed for a second, the log says so, once.
+  // waits calls it again and again: if nothing is consumed for a second, the log says so, once; after kGiveUp, or
+  // kGiveUpAtc if it may be a device that does not answer, the queue counts as dead.
   [[nodiscard]] bool completed(stage2::Ticket ticket);
 
   // Acknowledges a command error, if one is active, so that the queue moves again (7.1): a SYNC that waited for a hung
@@ -64,21 +78,63 @@ class CommandQueue {
   std::uint32_t acknowledge_others();
 
   struct Counters {
-    std::uint64_t commands = 0;  // CMD_SYNC included
+    std::uint64_t commands = 0;  // appended, CMD_SYNC included
     std::uint64_t syncs = 0;
     std::uint64_t errors = 0;
     std::uint64_t atc_timeouts = 0;
   };
-  [[nodiscard]] Counters counters() const { return counters_; }
+  [[nodiscard]] Counters counters() const {
+    Counters c = counters_;
+    c.commands = produced_.load(std::memory_order_relaxed);
+    return c;
+  }
+
+  static constexpr std::uint32_t kQuota = 128;  // commands
+  // Microseconds without progress until the queue counts as dead. A PCIe endpoint may take 90 seconds to answer an
+  // invalidation before its time-out lets the queue go on (PCIe 10.3.1): its SMMU is not to be given up for that.
+  static constexpr std::uint64_t kGiveUp = 10'000'000;
+  static constexpr std::uint64_t kGiveUpAtc = 120'000'000;
 
  private:
+  // What one pCPU has in the ring: two runs of commands, the second open. More than there are, never fewer.
+  class Share {
+   public:
+    [[nodiscard]] std::uint32_t outstanding(std::uint64_t consumed) {
+      if (older_ != 0 && consumed >= older_end_) {
+        older_ = std::exchange(newer_, 0);
+        older_end_ = newer_end_;
+        if (consumed >= older_end_) older_ = 0;
+      }
+      return older_ + newer_;
+    }
+    void add(std::uint32_t count, std::uint64_t end) {
+      const bool first = older_ == 0;
+      (first ? older_ : newer_) += count;
+      (first ? older_end_ : newer_end_) = end;
+    }
+
+   private:
+    std::uint64_t older_end_ = 0, newer_end_ = 0;
+    std::uint32_t older_ = 0, newer_ = 0;
+  };
+
   // Positions count entries since init(); an index register holds a position modulo twice the queue's size, which is
   // index and wrap flag in one.
   [[nodiscard]] std::uint32_t index_of(std::uint64_t position) const {
     return static_cast<std::uint32_t>(position) & (2 * size_ - 1);
   }
-  [[nodiscard]] std::uint64_t consumed();
-  void publish_from(std::uint64_t first, std::uint64_t end);
+  // Loads CONS, recovers the queue if there is an error. What was consumed, or less.
+  [[nodiscard]] std::uint64_t look();
+  [[nodiscard]] std::uint64_t position_of(smmu::CMDQ_CONS cons, std::uint64_t produced);
+  [[nodiscard]] bool completed_after_all(stage2::Ticket ticket);
+  // Of push(), with lock_ held. append_plain() is for the many that are few, fit before the ring's end and have no ATC_INV
+  // among them; false: these were not, and nothing is appended. append() takes as many of `commands` as there is room for and leaves the rest
+  // in it; true: all of it, and the SYNC.
+  [[nodiscard]] bool append_plain(std::span<const smmu::Command> commands, bool sync);
+  [[nodiscard]] bool append(std::span<const smmu::Command>& commands, bool sync);
+  stage2::Ticket push_in_parts(std::span<const smmu::Command> commands, bool sync);
+  void submit(std::uint64_t first, std::uint64_t end);
+  void poll_in_vain();
   void watch();
   // Of recover(), with recovery_ held, for the error at `position`. False: not yet.
   [[nodiscard]] bool settle(smmu::CmdqError error, std::uint64_t position);
@@ -90,8 +146,10 @@ class CommandQueue {
   [[nodiscard]] smmu::Command& slot(std::uint64_t position) const { return ring_[position & (size_ - 1)]; }
 
   static constexpr std::uint32_t kPollsBetweenLooks = 4096;  // at the clock
-  static constexpr std::uint64_t kStandstill = 1'000'000;    // microseconds
-  static constexpr std::uint64_t kAbortRetry = 100;          // microseconds before the second fetch; doubles
+  static constexpr std::uint64_t kStandstill = 1'000'000;    // microseconds until the log says so
+  static constexpr std::uint64_t kPause = 500'000;           // between looks: nobody has waited meanwhile
+  static constexpr unsigned kMaxPcpus = 64;
+  static constexpr std::uint64_t kAbortRetry = 100;  // microseconds before the second fetch; doubles
   static constexpr unsigned kAbortTries = 10;
   static constexpr std::uint64_t kNever = ~std::uint64_t{0};
 
@@ -100,19 +158,23 @@ class CommandQueue {
   CommandQueueListener* listener_;
   smmu::Command* ring_ = nullptr;
   std::uint32_t size_ = 0;
-  SpinLock lock_;  // of PROD and the ring
+  std::uint32_t quota_ = 0;
+  SpinLock lock_;  // of PROD and the ring; nobody waits for the SMMU with it held
+  std::array<Share, kMaxPcpus> shares_{};
   std::atomic<std::uint64_t> produced_{0};
   std::atomic<std::uint64_t> consumed_{0};   // a lower bound
   std::atomic<std::uint64_t> lost_{kNever};  // position of the first command that was lost and is not yet made up for
   std::atomic<bool> dead_{false};
   std::array<std::atomic<std::uint32_t>, 64> refused_{};  // streams whose ATC is not spoken to
   std::atomic<std::uint32_t> refused_count_{0};
-  std::optional<StreamID> atc_;  // the stream of the ATC_INVs since the last SYNC in the ring; under lock_
+  std::optional<StreamID> atc_;            // the stream of the ATC_INVs since the last SYNC in the ring; under lock_
+  std::atomic<std::uint64_t> atc_end_{0};  // behind the last ATC_INV, or the SYNC behind it
 
-  SpinLock recovery_;                    // of the rest; taken inside lock_
+  SpinLock recovery_;                    // of the rest
   std::atomic<std::uint32_t> polls_{0};  // that found nothing new
   std::uint64_t watched_ = 0;            // what was consumed when progress was last seen,
-  std::uint64_t watched_at_ = 0;         // and when
+  std::uint64_t watched_at_ = 0;         // and when,
+  std::uint64_t looked_at_ = 0;          // and when somebody looked last
   bool standstill_said_ = false;
   enum class Cover : std::uint8_t { none, owed, issuing, issued } cover_ = Cover::none;  // of what was lost
   stage2::Ticket cover_ticket_ = 0;

@@ -14,9 +14,10 @@ namespace weir {
 class SmmuHardware {
  public:
   virtual std::uint32_t read(smmu::Reg reg) = 0;
-  // Earlier stores to memory, published as below, are visible to the SMMU before it sees the register change, and earlier
-  // loads of what was collected are done.
+  // Earlier stores to memory, published as below, are visible to the SMMU before it sees the register change.
   virtual void write(smmu::Reg reg, std::uint32_t value) = 0;
+  // The same, and earlier loads of what was collected are done: for CONS, which gives records back.
+  virtual void write_after_loads(smmu::Reg reg, std::uint32_t value) { write(reg, value); }
   virtual void write64(smmu::Reg reg, std::uint64_t value) = 0;
 
   // Zeroed and published memory, aligned to its size (a power of two, at least 4 KiB); nullopt when there is none.
@@ -25,6 +26,11 @@ class SmmuHardware {
   [[nodiscard]] virtual void* pointer(PA at) = 0;
   // Makes stores to [at, at + bytes) visible to the SMMU: a clean if it is not coherent, and a barrier.
   virtual void publish(const void* at, std::size_t bytes) = 0;
+  // publish() and write() in one, for memory that the SMMU reads only once `reg` says so: entries of a queue.
+  virtual void publish_and_write(const void* at, std::size_t bytes, smmu::Reg reg, std::uint32_t value) {
+    publish(at, bytes);
+    write(reg, value);
+  }
   // Makes the SMMU's stores to [at, at + bytes) visible to loads that follow.
   virtual void collect(const void* at, std::size_t bytes) = 0;
 
@@ -32,6 +38,10 @@ class SmmuHardware {
   [[nodiscard]] virtual std::uint64_t microseconds() = 0;
   // Once per round of a polling loop.
   virtual void relax() = 0;
+
+  // Which pCPU this is, of how many. Both may grow from 0 and 1 while the machine comes up.
+  [[nodiscard]] virtual unsigned pcpu() { return 0; }
+  [[nodiscard]] virtual unsigned pcpus() { return 1; }
 
  protected:
   ~SmmuHardware() = default;

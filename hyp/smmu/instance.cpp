@@ -18,7 +18,6 @@ using smmu::Reg;
 namespace {
 
 constexpr std::uint64_t kTimeout = 1'000'000;   // microseconds, for an acknowledge
-constexpr std::uint64_t kCommandLog2 = 12;      // 64 KiB
 constexpr std::uint64_t kEventLog2 = 9;         // 16 KiB
 constexpr std::uint64_t kPageRequestLog2 = 10;  // 16 KiB; what devices may be granted in credits altogether
 
@@ -129,8 +128,7 @@ std::expected<void, const char*> SmmuInstance::init() {
   const auto sid_bits = static_cast<unsigned>(capabilities_.idr1.get<IDR1::SIDSIZE>());
   const bool two_level = capabilities_.idr0.get<IDR0::ST_LEVEL>() == smmu::StLevel::two_level;
   if (!streams_.init(sid_bits, two_level)) return std::unexpected{kNoMemory};
-  const auto command_log2 = std::min(kCommandLog2, capabilities_.idr1.get<IDR1::CMDQS>());
-  if (!commands_.init(static_cast<unsigned>(command_log2))) return std::unexpected{kNoMemory};
+  if (!commands_.init(static_cast<unsigned>(capabilities_.idr1.get<IDR1::CMDQS>()))) return std::unexpected{kNoMemory};
 
   // Errors left over from before are acknowledged: no command is consumed while CMDQ_ERR is active (7.1).
   hardware_.write(Reg::GERRORN, hardware_.read(Reg::GERROR));
@@ -175,24 +173,21 @@ unsigned SmmuInstance::drain_events(unsigned most) {
   return done;
 }
 
-// PROD first: what is delivered is never behind it by more than a queue's length, so that equal means equal. Records
-// that somebody is delivering at this moment count as pending.
+// What is delivered only grows, and is never ahead of PROD: whichever of the two is loaded first, equal means that all records
+// up to PROD have been delivered. Records that somebody is delivering at this moment count as pending.
 bool SmmuInstance::events_pending() {
-  using smmu::EVENTQ_PROD;
-  const auto prod = read<EVENTQ_PROD>(hardware_, Reg::EVENTQ_PROD);
-  std::atomic_thread_fence(std::memory_order_acquire);
+  const auto prod = read<smmu::EVENTQ_PROD>(hardware_, Reg::EVENTQ_PROD).get<smmu::EVENTQ_PROD::WR>();
   const std::uint32_t modulus = 2 * events_size_ - 1;  // index and wrap flag
-  return (prod.get<EVENTQ_PROD::WR>() & modulus) != events_delivered_.load(std::memory_order_acquire);
+  return ((prod ^ events_delivered_.load(std::memory_order_acquire)) & modulus) != 0;
 }
 
 unsigned SmmuInstance::deliver_events(unsigned most) {
   using smmu::EVENTQ_CONS;
   using smmu::EVENTQ_PROD;
   const auto prod = read<EVENTQ_PROD>(hardware_, Reg::EVENTQ_PROD);
-  auto cons = read<EVENTQ_CONS>(hardware_, Reg::EVENTQ_CONS);
-  const std::uint32_t modulus = 2 * events_size_ - 1;  // index and wrap flag
+  const std::uint32_t modulus = 2 * events_size_ - 1;
   unsigned done = 0;
-  std::uint32_t at = cons.get<EVENTQ_CONS::RD>();
+  std::uint32_t at = events_delivered_.load(std::memory_order_relaxed);
   for (; at != (prod.get<EVENTQ_PROD::WR>() & modulus) && done < most; ++done, at = (at + 1) & modulus) {
     const smmu::Event* record = &events_[at & (events_size_ - 1)];
     hardware_.collect(record, sizeof *record);
@@ -209,8 +204,8 @@ unsigned SmmuInstance::deliver_events(unsigned most) {
     }
   }
   if (done == 0) return 0;
-  cons.set<EVENTQ_CONS::RD>(at).set<EVENTQ_CONS::OVACKFLG>(prod.get<EVENTQ_PROD::OVFLG>());
-  hardware_.write(Reg::EVENTQ_CONS, cons.words[0]);
+  const auto cons = EVENTQ_CONS{}.set<EVENTQ_CONS::RD>(at).set<EVENTQ_CONS::OVACKFLG>(prod.get<EVENTQ_PROD::OVFLG>());
+  hardware_.write_after_loads(Reg::EVENTQ_CONS, cons.words[0]);
   events_delivered_.store(at, std::memory_order_release);
   return done;
 }
@@ -270,7 +265,7 @@ unsigned SmmuInstance::deliver_page_requests(unsigned most) {
     tell_of_overflow();
     cons.set<PRIQ_CONS::OVACKFLG>(prod.get<PRIQ_PROD::OVFLG>());
   }
-  hardware_.write(Reg::PRIQ_CONS, cons.words[0]);
+  hardware_.write_after_loads(Reg::PRIQ_CONS, cons.words[0]);
   return done;
 }
 

@@ -55,7 +55,8 @@ class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener
 
   // Delivers what the event queue holds, at most `most` records, each to the owner of its StreamID. Returns how many.
   unsigned drain_events(unsigned most);
-  // False: all that the event queue has shown up to now is delivered. Takes no lock, and never waits.
+  // False: all that the event queue has shown up to now is delivered, on whichever pCPU. One load of PROD; takes no lock,
+  // and never waits.
   [[nodiscard]] bool events_pending();
   // As drain_events(), for the page request queue, if there is one.
   unsigned drain_page_requests(unsigned most);
@@ -126,7 +127,7 @@ class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener
   smmu::Event* events_ = nullptr;
   std::uint32_t events_size_ = 0;
   std::uint64_t event_count_ = 0;
-  std::atomic<std::uint32_t> events_delivered_{0};  // up to this CONS, index and wrap flag
+  std::atomic<std::uint32_t> events_delivered_{0};  // EVENTQ_CONS.RD; written with events_lock_ held
   std::uint64_t unowned_ = 0;
   std::uint64_t global_errors_ = 0;  // interrupts with an error that was not the command queue's; one pCPU takes them
   SpinLock page_requests_lock_;      // of the page request queue; as events_lock_, and inside it

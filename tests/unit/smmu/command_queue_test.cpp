@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <deque>
+#include <functional>
 #include <set>
+#include <thread>
 
 #include "tests/unit/smmu/fake_hardware.hpp"
 
@@ -26,7 +29,11 @@ struct Hardware final : SmmuHardware {
   FakeHardware fake;
   std::set<std::uint32_t> hung;
   bool unreadable = false;
+  bool stuck = false;  // consumes nothing
   bool owing = false;  // an ATC_INV that will never complete
+  unsigned cpu = 0, cpus = 1;
+  std::uint64_t tick = 1000;  // microseconds from one look at the clock to the next
+  std::function<void()> on_relax;
   unsigned timeouts = 0;
 
   std::uint32_t read(Reg reg) override { return fake.read(reg); }
@@ -36,8 +43,12 @@ struct Hardware final : SmmuHardware {
   void* pointer(PA at) override { return fake.pointer(at); }
   void publish(const void*, std::size_t) override {}
   void collect(const void*, std::size_t) override {}
-  std::uint64_t microseconds() override { return fake.microseconds(); }
+  std::uint64_t microseconds() override { return fake.now += tick; }
+  unsigned pcpu() override { return cpu; }
+  unsigned pcpus() override { return cpus; }
   void relax() override {
+    if (on_relax) on_relax();
+    if (stuck) return;
     const CMDQ_CONS cons{{{fake.read(Reg::CMDQ_CONS)}}};
     if (cons.get<CMDQ_CONS::ERR>() != CmdqError::CERROR_NONE) return;
     if (fake.read(Reg::CMDQ_CONS) == fake.read(Reg::CMDQ_PROD)) return;
@@ -142,6 +153,206 @@ TEST_F(CommandQueueTest, AnAbortThatPassesIsForgotten) {
   wait(ticket);
   EXPECT_EQ(executed(one), 1u);
   EXPECT_EQ(listener.deaths, 0u);
+}
+
+// --- Time
+
+TEST_F(CommandQueueTest, AQueueThatStandsStillIsGivenUp) {
+  hardware.stuck = true;
+  hardware.tick = 200'000;
+  const Command one = tlbi_nh_all(VMID{1});
+  const auto ticket = queue.push({&one, 1}, true);
+  std::uint64_t n = 0;
+  while (!queue.completed(ticket)) ASSERT_LT(++n, 100'000'000u);
+  EXPECT_EQ(listener.deaths, 1u);
+  EXPECT_GE(hardware.fake.now, CommandQueue::kGiveUp);
+  EXPECT_LT(hardware.fake.now, 2 * CommandQueue::kGiveUp);
+  wait(queue.push({&one, 1}, true));  // dropped
+  EXPECT_EQ(listener.deaths, 1u);
+}
+
+TEST_F(CommandQueueTest, WhoeverWaitsForRoomInAQueueThatStandsStillGoesOnWhenItIsGivenUp) {
+  hardware.stuck = true;
+  hardware.tick = 200'000;
+  const std::vector<Command> many(1000, Command{tlbi_nh_all(VMID{1})});
+  wait(queue.push(many, true));
+  EXPECT_EQ(listener.deaths, 1u);
+}
+
+TEST_F(CommandQueueTest, ADeviceThatDoesNotAnswerGetsTheTimeThatPcieGivesIt) {
+  hardware.stuck = true;
+  hardware.tick = 200'000;
+  const Command one = atc_inv_all(StreamID{1});
+  const auto ticket = queue.push({&one, 1}, true);
+  while (hardware.fake.now < 100'000'000) ASSERT_FALSE(queue.completed(ticket));
+  EXPECT_EQ(listener.deaths, 0u);
+  hardware.stuck = false;
+  wait(ticket);
+  EXPECT_EQ(listener.deaths, 0u);
+}
+
+TEST_F(CommandQueueTest, APauseIsNoStandstill) {
+  hardware.stuck = true;
+  const Command one = tlbi_nh_all(VMID{1});
+  const auto ticket = queue.push({&one, 1}, true);
+  for (unsigned i = 0; i < 100; ++i) {
+    for (unsigned polls = 0; polls < 5000; ++polls) ASSERT_FALSE(queue.completed(ticket));
+    hardware.fake.now += CommandQueue::kGiveUp / 2;
+  }
+  EXPECT_EQ(listener.deaths, 0u);
+}
+
+// --- Fairness
+
+struct Shared : testing::Test {
+  static constexpr unsigned kPcpus = 4;
+  Shared() {
+    hardware.cpus = kPcpus;
+    EXPECT_TRUE(queue.init(20));
+  }
+  stage2::Ticket push_as(unsigned cpu, std::span<const Command> commands, bool sync) {
+    const unsigned before = std::exchange(hardware.cpu, cpu);
+    const auto ticket = queue.push(commands, sync);
+    hardware.cpu = before;
+    return ticket;
+  }
+  Hardware hardware;
+  CommandQueue queue{hardware, "x"};
+};
+
+// All others want to put in as much as they can, in batches of any size, whenever anybody waits.
+TEST_F(Shared, AFloodDelaysASyncByTheOthersQuotasOnly) {
+  for (const std::size_t batch : {std::size_t{1}, std::size_t{7}, std::size_t{64}, std::size_t{5000}}) {
+    const std::vector<Command> flood(batch, Command{tlbi_nh_all(VMID{1})});
+    // A pCPU that has to wait does not come back: the exception takes it out of push().
+    struct Waits {};
+    hardware.on_relax = [] { throw Waits{}; };
+    for (unsigned cpu = 0; cpu < kPcpus - 1; ++cpu) try {
+        for (;;) push_as(cpu, flood, batch == 7);
+      } catch (const Waits&) {
+      }
+    const std::size_t before = hardware.fake.executed.size();
+    const Command mine = tlbi_nh_all(VMID{2});
+    stage2::Ticket ticket = 0;
+    ASSERT_NO_THROW(ticket = push_as(kPcpus - 1, {&mine, 1}, true)) << "had to wait for room";
+    hardware.on_relax = nullptr;
+    while (!queue.completed(ticket)) {
+    }
+    EXPECT_LE(hardware.fake.executed.size() - before, kPcpus * CommandQueue::kQuota + 2);
+    EXPECT_GE(hardware.fake.executed.size() - before, CommandQueue::kQuota) << "it was no flood";
+    while (hardware.fake.step()) {
+    }
+    static_cast<void>(queue.completed(~stage2::Ticket{0}));
+  }
+}
+
+TEST_F(Shared, ASmallRingIsShared) {
+  Hardware small;
+  small.cpus = kPcpus;
+  for (const unsigned log2 : {0U, 1U, 3U, 5U}) {
+    CommandQueue few{small, "x"};
+    ASSERT_TRUE(few.init(log2));
+    const std::vector<Command> many(50, Command{tlbi_nh_all(VMID{1})});
+    const std::size_t before = small.fake.executed.size();
+    for (unsigned cpu = 0; cpu < kPcpus; ++cpu) {
+      small.cpu = cpu;
+      const auto ticket = few.push(many, true);
+      while (!few.completed(ticket)) {
+      }
+    }
+    EXPECT_EQ(small.fake.executed.size() - before, kPcpus * 51);
+  }
+}
+
+TEST_F(Shared, OneStoreOfProdForEachBatchThatFits) {
+  const std::vector<Command> batch(CommandQueue::kQuota - 2, Command{tlbi_nh_all(VMID{1})});
+  for (unsigned i = 1; i < 20; ++i) {
+    const auto ticket = push_as(i % kPcpus, batch, true);
+    EXPECT_EQ(hardware.fake.prod_stores, i);
+    while (!queue.completed(ticket)) {
+    }
+  }
+}
+
+// The SMMU is a thread of its own; so is each pCPU.
+struct Threaded final : SmmuHardware {
+  static constexpr unsigned kPcpus = 4;
+  static inline thread_local unsigned cpu = 0;
+  std::unique_ptr<Command[]> ring;
+  std::uint32_t size = 0;
+  std::atomic<std::uint32_t> prod{0}, cons{0};
+  std::atomic<bool> stop{false};
+  std::array<std::vector<std::uint64_t>, kPcpus> seen;  // the numbers of each pCPU's commands, as they were executed
+
+  std::uint32_t read(Reg reg) override { return reg == Reg::CMDQ_CONS ? cons.load(std::memory_order_acquire) : 0; }
+  void write(Reg reg, std::uint32_t value) override {
+    if (reg == Reg::CMDQ_PROD) prod.store(value, std::memory_order_release);
+  }
+  void write64(Reg, std::uint64_t) override {}
+  std::optional<PA> allocate(std::size_t bytes) override {
+    ring = std::make_unique<Command[]>(bytes / sizeof(Command));
+    size = static_cast<std::uint32_t>(bytes / sizeof(Command));
+    return PA{0};
+  }
+  void* pointer(PA) override { return ring.get(); }
+  void publish(const void*, std::size_t) override {}
+  void collect(const void*, std::size_t) override {}
+  std::uint64_t microseconds() override { return 0; }
+  void relax() override { std::this_thread::yield(); }
+  unsigned pcpu() override { return cpu; }
+  unsigned pcpus() override { return kPcpus; }
+
+  void run() {
+    std::uint32_t at = 0;
+    for (unsigned n = 0; !stop.load(); ++n) {
+      if (at == prod.load(std::memory_order_acquire)) {
+        std::this_thread::yield();
+        continue;
+      }
+      const Command c = ring[at & (size - 1)];
+      if (const auto t = c.as<TlbiNhVa>())
+        seen[t->get<TlbiNhVa::ASID>().value].push_back(t->get<TlbiNhVa::Address>().value / kPage4K);
+      at = (at + 1) & (2 * size - 1);
+      cons.store(at, std::memory_order_release);
+      if (n % 64 == 0) std::this_thread::yield();
+    }
+  }
+};
+
+TEST(CommandQueueThreads, EachPcpusCommandsAreExecutedOnceAndInOrder) {
+  constexpr unsigned kBatches = 300;
+  Threaded hardware;
+  CommandQueue queue{hardware, "x"};
+  ASSERT_TRUE(queue.init(9));  // less than the quotas of all together
+  std::thread smmu{[&] { hardware.run(); }};
+  std::vector<std::thread> pcpus;
+  std::array<std::atomic<std::uint64_t>, Threaded::kPcpus> pushed{};
+  for (unsigned i = 0; i < Threaded::kPcpus; ++i)
+    pcpus.emplace_back([&, i] {
+      Threaded::cpu = i;
+      std::uint64_t number = 0;
+      for (unsigned b = 0; b < kBatches; ++b) {
+        std::vector<Command> batch;
+        const unsigned count = (b * 37 + i * 11) % 150;
+        for (unsigned n = 0; n < count; ++n)
+          batch.push_back(tlbi_nh_va(VMID{1}, ASID{static_cast<std::uint16_t>(i)}, IOVA{number++ * kPage4K}, true));
+        const bool sync = b % 3 != 0;
+        const auto ticket = queue.push(batch, sync);
+        while (sync && !queue.completed(ticket)) {
+        }
+      }
+      const auto last = queue.push({}, true);
+      while (!queue.completed(last)) {
+      }
+      pushed[i] = number;
+    });
+  for (std::thread& t : pcpus) t.join();
+  hardware.stop = true;
+  smmu.join();
+  for (unsigned i = 0; i < Threaded::kPcpus; ++i) {
+    ASSERT_EQ(hardware.seen[i].size(), pushed[i].load());
+    for (std::size_t n = 0; n < hardware.seen[i].size(); ++n) ASSERT_EQ(hardware.seen[i][n], n) << "pCPU " << i;
+  }
 }
 
 }  // namespace
