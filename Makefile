@@ -67,6 +67,12 @@ $(eval $(call flags_file,build/host/flags,$$(HOST_CXXFLAGS) $$(warnings)))
 
 image_sources := $(call sources,guest-abi stage2 vsmmu hyp,cpp)
 image_assembly := $(call sources,hyp,S)
+# What runs on most exits of a guest is compiled for speed, the rest for size.
+FAST := $(addprefix vsmmu/,vsmmu commands command_queue fanout irq event_queue events register_file stream_table) \
+    $(addprefix stage2/,invalidate invalidation_array domain epoch table table_walk) $(addprefix hyp/smmu/,command_queue instance) \
+    $(addprefix hyp/cpu/,traps guest_address exception) $(addprefix hyp/gic/,gic vgic vgic_hardware) \
+    $(addprefix hyp/vm/,vcpu vm mmio_bus cpu_view memory_calls) $(addprefix hyp/machine/,smmu_mmio machine) hyp/arch/cache hyp/mem/page_allocator
+for_size = $(if $(filter $(FAST),$(1:.cpp=)),,-Oz)
 image_objects := $(patsubst %,$(el2)/obj/%.o,$(image_sources) $(image_assembly))
 
 image: build/Image
@@ -79,7 +85,7 @@ build/weir.elf: $(image_objects) hyp/boot/weir.lds $(LIBS_EL2)
 $(el2)/obj/%.cpp.o: %.cpp $(el2)/cxxflags | el2-libs
 	$(call say,$<)
 	@mkdir -p $(@D)
-	$(quiet)clang++-19 $(CXXFLAGS_EL2) $(warnings) $(depends) -I. -c $< -o $@
+	$(quiet)clang++-19 $(CXXFLAGS_EL2) $(call for_size,$<) $(warnings) $(depends) -I. -c $< -o $@
 $(el2)/obj/%.S.o: %.S | el2-libs
 	$(call say,$<)
 	@mkdir -p $(@D)

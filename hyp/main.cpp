@@ -1,6 +1,7 @@
 // What Weir does, in order.
 
 #include <atomic>
+#include <memory>
 
 #include "hyp/arch/barriers.hpp"
 #include "hyp/arch/pcpu.hpp"
@@ -32,7 +33,14 @@ namespace {
 
 using ull = unsigned long long;
 
-constinit Platform platform{};
+// Made at the start, not in the image: what it is before that is not all zeros.
+union PlatformStorage {
+  constexpr PlatformStorage() {}
+  ~PlatformStorage() {}  // NOLINT(modernize-use-equals-default): that would be deleted
+  Platform value;
+};
+constinit PlatformStorage storage;
+Platform& platform = storage.value;
 constinit bool selftest = false;
 constinit bool exit_chosen = false;          // by the command line
 constinit std::atomic<bool> running{false};  // VMs are there
@@ -106,6 +114,7 @@ void start_pcpus() {
 }  // namespace
 
 void start(PA dtb) {
+  std::construct_at(&platform);
   discover_platform(dtb);
   init_memory();
   const auto test =

@@ -30,7 +30,7 @@ constinit std::array<std::uint32_t, kMaxSmmus> pri_intids{};
 // One topology for all hosts: paths carry the segment.
 constinit std::unique_ptr<pci::Topology> topology;
 constinit std::array<std::unique_ptr<Ecam>, decltype(Platform::pci_hosts)::capacity> ecams;
-constinit std::array<PciFunctionFact, pci::kMaxFunctions> facts;
+constinit std::unique_ptr<PciFunctionFact[]> facts;
 constinit void (*after_events)() = nullptr;
 
 void* map_or_panic(const MemoryRange& range, std::string_view name) {
@@ -93,7 +93,8 @@ void machine_quiesce_smmus(const Platform& platform) {
 
 void machine_enumerate_pci(const Platform& platform) {
   topology = make<pci::Topology>();
-  if (!topology) panic("no memory for the PCI topology");
+  facts = make_array<PciFunctionFact>(pci::kMaxFunctions);
+  if (!topology || !facts) panic("no memory for the PCI topology");
   for (std::size_t i = 0; i < platform.pci_hosts.size(); ++i) {
     const PciHost& host = platform.pci_hosts[i];
     ecams[i] = make<Ecam>(map_or_panic(host.ecam, host.name), host);
@@ -160,7 +161,7 @@ std::span<const PciFunctionFact> machine_pci_facts(const Platform& platform) {
     fact.coherent = machine_snoops(platform, f);
     if (f.line) fact.line = f.line->intid;
   }
-  return {facts.data(), n};
+  return {facts.get(), n};
 }
 
 }  // namespace weir

@@ -1,6 +1,7 @@
 #include "hyp/vm/launch.hpp"
 
 #include <array>
+#include <memory>
 
 #include "hyp/console/console.hpp"
 #include "hyp/cpu/mmio_emulate.hpp"
@@ -12,11 +13,12 @@
 #include "hyp/vm/devices.hpp"
 #include "hyp/vm/loader.hpp"
 #include "hyp/vm/vm.hpp"
+#include "stage2/support/make.hpp"
 
 namespace weir {
 namespace {
 
-constinit Manifest manifest{};
+constinit std::unique_ptr<Manifest> manifest;  // for ever: VMs refer to it
 constinit Initrd initrd{};
 struct Entry {
   IPA pc;
@@ -33,13 +35,13 @@ bool check(const Platform& platform) {
                             .smmus = {smmus.data(), n},
                             .enumerated = true,
                             .functions = machine_pci_facts(platform)};
-  const auto ok = check_against(facts, manifest);
+  const auto ok = check_against(facts, *manifest);
   if (!ok) log("%s", ok.error().c_str());
   return ok.has_value();
 }
 
 bool make_vm(unsigned id, const Platform& platform) {
-  const VmConfig& config = manifest.vms[id];
+  const VmConfig& config = manifest->vms[id];
   const auto failed = [&](const char* why) {
     log("/vms/%.*s: %s", static_cast<int>(config.name.size()), config.name.data(), why);
     return false;
@@ -50,7 +52,7 @@ bool make_vm(unsigned id, const Platform& platform) {
   if (!add_vm(std::move(*made))) return failed("too many VMs");
   if (!vgic_attach(vm)) return failed("no memory for its GIC");
   if (!console_attach(vm)) return failed("no memory for its console");
-  if (const auto ok = attach_devices(vm, platform, manifest.vms); !ok) return failed(ok.error().text);
+  if (const auto ok = attach_devices(vm, platform, manifest->vms); !ok) return failed(ok.error().text);
   const auto loaded = load_guest(vm, initrd);
   if (!loaded) return failed(loaded.error());
   entries[id] = {loaded->entry, loaded->devicetree.value};
@@ -83,21 +85,26 @@ bool read_manifest(const Platform& platform) {
     return false;
   }
   initrd = *opened;
-  if (const auto ok = load(initrd, manifest); !ok) {
+  manifest = make<Manifest>();
+  if (!manifest) {
+    log("no memory for the manifest");
+    return false;
+  }
+  if (const auto ok = load(initrd, *manifest); !ok) {
     log("%s", ok.error().c_str());
     return false;
   }
   return true;
 }
 
-ExitMethod manifest_exit() { return manifest.exit; }
+ExitMethod manifest_exit() { return manifest->exit; }
 
 bool make_vms(const Platform& platform) {
   if (!check(platform)) return false;
-  assign_pcpus(static_cast<unsigned>(platform.cpus.size()), manifest);
+  assign_pcpus(static_cast<unsigned>(platform.cpus.size()), *manifest);
   set_vm_teardown(teardown);
   mmio_emulation_init();
-  for (unsigned id = 0; id < manifest.vms.size(); ++id)
+  for (unsigned id = 0; id < manifest->vms.size(); ++id)
     if (!make_vm(id, platform)) return false;
   start_device_clock(platform);
   return true;
