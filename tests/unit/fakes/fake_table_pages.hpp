@@ -14,7 +14,7 @@ namespace weir::test {
 
 class FakeTablePages final : public stage2::TablePages {
  public:
-  FakeTablePages() = default;
+  explicit FakeTablePages(PA first = PA{0x5000'0000}) : next_{first} {}
   FakeTablePages(const FakeTablePages&) = delete;
   FakeTablePages& operator=(const FakeTablePages&) = delete;
   ~FakeTablePages() {
@@ -44,10 +44,14 @@ class FakeTablePages final : public stage2::TablePages {
   }
   [[nodiscard]] void* pointer(PA at) override {
     const auto page = pages_.find(at.value);
+    if (page == pages_.end() && beside != nullptr) return beside->pointer(at);
     if (page == pages_.end()) std::abort();
     return page->second.memory;
   }
-  void publish(const void*, std::size_t) override { ++publishes; }
+  void publish(const void* at, std::size_t bytes) override {
+    ++publishes;
+    if (on_publish) on_publish(at, bytes);
+  }
 
   int fail_after = -1;  // allocations that still succeed; negative: all
   std::size_t in_use = 0;
@@ -55,6 +59,8 @@ class FakeTablePages final : public stage2::TablePages {
   unsigned frees = 0;
   unsigned publishes = 0;
   std::function<void(PA)> on_free;
+  FakeTablePages* beside = nullptr;  // whose pages pointer() knows, too: of a table that shares
+  std::function<void(const void*, std::size_t)> on_publish;
 
  private:
   struct Page {
@@ -62,7 +68,7 @@ class FakeTablePages final : public stage2::TablePages {
     std::size_t bytes;
   };
   std::map<std::uint64_t, Page> pages_;
-  PA next_{0x5000'0000};
+  PA next_;
 };
 
 }  // namespace weir::test

@@ -10,133 +10,13 @@
 
 #include "tests/unit/fakes/failing_new.hpp"
 #include "tests/unit/fakes/fake_table_pages.hpp"
+#include "tests/unit/stage2/table_support.hpp"
 
 namespace weir::stage2 {
 namespace {
 
-using test::FailingNew;
-using test::FakeTablePages;
-
-constexpr Attributes kRam{};
-constexpr Attributes kReadOnly{.write = false};
-constexpr Attributes kDevice{.memory = Memory::device_nGnRE};
-constexpr Attributes kCode{.write = false, .execute = true};
-
-Geometry geometry(unsigned bits, smmu::AddressSize output = smmu::AddressSize::bits48) {
-  return *Geometry::make(bits, output);
-}
-
-// A walk as the hardware does it, from the root and the register fields alone, written without the code under test:
-// PA and descriptor (level, attributes in place), or nothing.
-struct Walked {
-  std::uint64_t pa;
-  std::uint64_t attributes;
-  unsigned level;
-};
-std::optional<Walked> hardware_walk(FakeTablePages& pages, const Table& table, std::uint64_t ipa) {
-  const unsigned bits = 64u - table.geometry().t0sz();
-  unsigned level = 2u - table.geometry().sl0();
-  if ((ipa >> bits) != 0) return std::nullopt;
-  auto* entries = static_cast<std::uint64_t*>(pages.pointer(table.root()));
-  for (bool root = true;; ++level, root = false) {
-    const unsigned shift = 12 + 9 * (3 - level);
-    const std::uint64_t index = root ? ipa >> shift : (ipa >> shift) & 0x1ff;
-    const std::uint64_t descriptor = entries[index];
-    if ((descriptor & 1) == 0) return std::nullopt;
-    const bool table_bit = (descriptor & 2) != 0;
-    const std::uint64_t address = descriptor & 0x0000'ffff'ffff'f000;
-    if (level < 3 && table_bit) {
-      entries = static_cast<std::uint64_t*>(pages.pointer(PA{address}));
-      continue;
-    }
-    if (level == 0 || (level == 3 && !table_bit)) return std::nullopt;
-    const std::uint64_t offset = ipa & ((std::uint64_t{1} << shift) - 1);
-    const std::uint64_t base = address & ~((std::uint64_t{1} << shift) - 1);
-    return Walked{base + offset, descriptor & 0x0060'0000'0000'07fc, level};
-  }
-}
-
-// What must be mapped, as non-overlapping segments.
-class Reference {
- public:
-  bool any(std::uint64_t from, std::uint64_t to) const {
-    for (const auto& [start, s] : segments_)
-      if (start < to && s.end > from) return true;
-    return false;
-  }
-  bool all(std::uint64_t from, std::uint64_t to) const {
-    for (const auto& [start, s] : segments_)
-      if (start <= from && s.end > from) from = s.end;
-    return from >= to;
-  }
-  std::optional<Memory> memory(std::uint64_t from, std::uint64_t to) const {  // if it is one
-    std::optional<Memory> found;
-    for (const auto& [start, s] : segments_) {
-      if (start >= to || s.end <= from) continue;
-      if (found && *found != s.attributes.memory) return std::nullopt;
-      found = s.attributes.memory;
-    }
-    return found;
-  }
-  void map(std::uint64_t from, std::uint64_t to, std::uint64_t pa, Attributes attributes) {
-    segments_[from] = {to, pa, attributes};
-  }
-  void unmap(std::uint64_t from, std::uint64_t to) {
-    cut(from);
-    cut(to);
-    segments_.erase(segments_.lower_bound(from), segments_.lower_bound(to));
-  }
-  void protect(std::uint64_t from, std::uint64_t to, Attributes attributes) {
-    cut(from);
-    cut(to);
-    for (auto s = segments_.lower_bound(from); s != segments_.lower_bound(to); ++s) s->second.attributes = attributes;
-  }
-  std::optional<std::pair<std::uint64_t, Attributes>> lookup(std::uint64_t at) const {
-    auto s = segments_.upper_bound(at);
-    if (s == segments_.begin()) return std::nullopt;
-    --s;
-    if (at >= s->second.end) return std::nullopt;
-    return std::pair{s->second.pa + (at - s->first), s->second.attributes};
-  }
-  std::vector<std::uint64_t> edges() const {
-    std::vector<std::uint64_t> found;
-    for (const auto& [start, s] : segments_) {
-      found.push_back(start);
-      found.push_back(s.end - 1);
-      found.push_back(s.end);
-      if (start != 0) found.push_back(start - 1);
-    }
-    return found;
-  }
-
- private:
-  struct Segment {
-    std::uint64_t end, pa;
-    Attributes attributes;
-  };
-  void cut(std::uint64_t at) {
-    auto s = segments_.lower_bound(at);
-    if (s == segments_.begin()) return;
-    --s;
-    if (s->second.end <= at) return;
-    segments_[at] = {s->second.end, s->second.pa + (at - s->first), s->second.attributes};
-    s->second.end = at;
-  }
-  std::map<std::uint64_t, Segment> segments_;
-};
-
-void expect_same(FakeTablePages& pages, const Table& table, const Reference& reference, std::uint64_t at) {
-  const auto expected = reference.lookup(at);
-  const auto found = table.lookup(IPA{at});
-  const auto walked = hardware_walk(pages, table, at);
-  ASSERT_EQ(found.has_value(), expected.has_value()) << std::hex << at;
-  ASSERT_EQ(walked.has_value(), expected.has_value()) << std::hex << at;
-  if (!expected) return;
-  EXPECT_EQ(found->at.value, expected->first) << std::hex << at;
-  EXPECT_EQ(found->attributes, expected->second) << std::hex << at;
-  EXPECT_EQ(walked->pa, expected->first) << std::hex << at;
-  EXPECT_EQ(walked->level, found->level);
-}
+using namespace test;
+using weir::test::FailingNew;
 
 TEST(Table, EmptyTableIsOneRoot) {
   FakeTablePages pages;
@@ -387,7 +267,7 @@ TEST_P(RandomTable, AgreesWithReference) {
     const std::uint64_t largest = mode.pages_only ? 4_MiB : 2_GiB;
     const std::uint64_t window = mode.pages_only ? 16_MiB : 4_GiB - 0x1000;
     const std::uint64_t top = table->geometry().input_end().value;
-    unsigned done = 0, refused = 0;
+    unsigned done = 0, refused = 0, merges = 0;
     for (int step = 0; step < 600; ++step) {
       // Sizes and addresses around the edges of pages and blocks, at both ends of the address space.
       const std::uint64_t unit = std::min(largest, below(3) == 0 ? 1_GiB : below(2) == 0 ? 2_MiB : 4_KiB);
@@ -404,7 +284,21 @@ TEST_P(RandomTable, AgreesWithReference) {
       const unsigned frees = pages.frees;
       std::expected<void, Error> result;
       bool expected = true;
-      switch (below(4)) {
+      switch (below(5)) {
+        case 4: {
+          const auto merged = table->merge(IPA{from}, bytes, retired);
+          expected = !mode.walked || mode.bbml != 0 || mode.pages_only;
+          if (!merged) {
+            EXPECT_EQ(merged.error(), Error::live_block);
+            result = std::unexpected{merged.error()};
+          } else if (merged->bytes != 0) {
+            ++merges;
+            EXPECT_FALSE(mode.pages_only);
+            EXPECT_EQ(retired.count() != 0, true);
+            EXPECT_EQ(table->finish_merge(*merged), mode.walked && mode.bbml == 1);
+          }
+          break;
+        }
         case 0:
         case 1: {
           const std::uint64_t skew = bytes <= 8_MiB && below(3) == 0 ? 4_KiB : 0;  // no blocks then
@@ -454,6 +348,7 @@ TEST_P(RandomTable, AgreesWithReference) {
     }
     EXPECT_GT(done, 150u);
     EXPECT_GT(refused, 20u);
+    if (!mode.pages_only && (!mode.walked || mode.bbml != 0)) EXPECT_GT(merges, 2u);
   }
 }
 
