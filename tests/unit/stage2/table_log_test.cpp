@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "stage2/table.hpp"
+#include "tests/unit/fakes/arena_table_pages.hpp"
 #include "tests/unit/fakes/failing_new.hpp"
 #include "tests/unit/fakes/fake_table_pages.hpp"
 #include "tests/unit/stage2/table_support.hpp"
@@ -288,7 +289,7 @@ TEST(TableLog, MarkDirty) {
 // all at once. Memory is a number per page; what the last collection saw must be what is there in the end.
 TEST(TableLog, NoWriteIsLost) {
   constexpr std::size_t kPages = 64;
-  FakeTablePages pages;
+  weir::test::ArenaTablePages pages;
   const auto table = *Table::create(geometry(40), pages, kLoggedPages);
   ASSERT_TRUE(table->map(IPA{kBase}, PA{kBase}, kPages * 0x1000, kRam));
   ASSERT_TRUE(table->start_log(IPA{kBase}, kPages * 0x1000));

@@ -36,7 +36,7 @@ struct Walked {
   bool dbm;  // bit 51
   std::uint64_t* descriptor;
 };
-inline std::optional<Walked> hardware_walk(FakeTablePages& pages, const Table& table, std::uint64_t ipa) {
+inline std::optional<Walked> hardware_walk(TablePages& pages, const Table& table, std::uint64_t ipa) {
   const unsigned bits = 64u - table.geometry().t0sz();
   unsigned level = 2u - table.geometry().sl0();
   if ((ipa >> bits) != 0) return std::nullopt;
@@ -75,7 +75,7 @@ inline bool hardware_write(std::uint64_t* descriptor) {
     if (shared.compare_exchange_weak(old, old | kWrite)) return true;
   }
 }
-inline bool hardware_write(FakeTablePages& pages, const Table& table, std::uint64_t ipa) {
+inline bool hardware_write(TablePages& pages, const Table& table, std::uint64_t ipa) {
   const auto walked = hardware_walk(pages, table, ipa);
   return walked && hardware_write(walked->descriptor);
 }
