@@ -84,4 +84,4 @@ def order(key: str) -> tuple[int, list]:
 
 
 def number(value: float) -> str:
-    return f"{value:,.2f}" if isinstance(value, float) and value != int(value) else f"{int(value):,}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}" if value != round(value, 2) and value < 10 else f"{value:,.2f}"
