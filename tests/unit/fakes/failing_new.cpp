@@ -6,10 +6,14 @@
 namespace {
 
 int left = -1;  // negative: no limit
+unsigned refusals = 0;
 
 bool refused() {
   if (left < 0) return false;
-  if (left == 0) return true;
+  if (left == 0) {
+    ++refusals;
+    return true;
+  }
   --left;
   return false;
 }
@@ -26,7 +30,12 @@ void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept {
 
 namespace weir::test {
 
-FailingNew::FailingNew(int successes) { left = successes; }
+FailingNew::FailingNew(int successes) {
+  left = successes;
+  refusals = 0;
+}
 FailingNew::~FailingNew() { left = -1; }
+
+unsigned FailingNew::refused() { return refusals; }
 
 }  // namespace weir::test

@@ -8,6 +8,8 @@ class FailingNew {
  public:
   explicit FailingNew(int successes);
   ~FailingNew();
+  // Allocations that were made to fail, since the last object was made.
+  [[nodiscard]] static unsigned refused();
   FailingNew(const FailingNew&) = delete;
   FailingNew& operator=(const FailingNew&) = delete;
 };

@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 
+#include "tests/unit/property/checker.hpp"
 #include "tests/unit/property/guest.hpp"
 
 namespace weir::model::test {
@@ -28,10 +29,31 @@ class PropertyRun {
     for (unsigned d = 0; d < World::kDevices.size(); ++d) give(d);
   }
   void run(unsigned operations) {
-    for (unsigned i = 0; i < operations && what_.empty() && !testing::Test::HasFatalFailure(); ++i) operate();
+    for (unsigned i = 0; i < operations && what_.empty() && !testing::Test::HasFatalFailure(); ++i) {
+      operate();
+      if (checker != nullptr) wrong(check());
+    }
     if (!testing::Test::HasFatalFailure())
       for (Guest& g : guests_) g.guest->sync();
   }
+  // Compares all tables with what they should be, between operations.
+  [[nodiscard]] std::string check() {
+    std::vector<Checker::Vm> vms;
+    for (const auto& vm : world_->vms) {
+      auto& of = vms.emplace_back(Checker::Vm{
+          .domain = vm->domain.get(), .from = IPA{Ram::kBase}, .to = IPA{Ram::kBase + vm->ram.pages() * kPage4K}});
+      for (const auto& v : vm->vsmmus) of.vsmmus.push_back(v.get());
+      for (std::uint64_t ipa = of.from.value; ipa < of.to.value; ipa += kPage4K)
+        if (!vm->gone.contains(ipa)) of.pages[ipa] = vm->ram.page(ipa);
+    }
+    return checker->check(vms);
+  }
+  void look_after_each() {
+    std::vector<Checker::Place> places;
+    for (unsigned i = 0; i < World::kSmmus; ++i) places.push_back({world_->smmus[i].get(), world_->instances[i].get()});
+    checker = std::make_unique<Checker>(world_->memory, std::move(places));
+  }
+  std::unique_ptr<Checker> checker;
   [[nodiscard]] const std::string& what() const { return what_; }
   [[nodiscard]] World& world() { return *world_; }
   template <typename Member>
@@ -164,6 +186,46 @@ TEST(Property, NoDeviceUsesWhatWasTakenAway) {
   EXPECT_GT(stale, (last - first));
   EXPECT_GT(ats, (last - first) / 10);
   EXPECT_GT(certain, (last - first) * 20);
+}
+
+// After each single operation, every table is what it should be.
+TEST(Property, TablesAreWhatWeirBelieves) {
+  std::uint64_t stes = 0;
+  std::uint64_t pages = 0;
+  for (std::uint64_t seed = 1; seed <= 16; ++seed) {
+    PropertyRun run{seed, Break::nothing};
+    run.look_after_each();
+    run.run(150);
+    EXPECT_EQ(run.what(), "") << "seed " << seed;
+    stes += run.checker->stes;
+    pages += run.checker->pages;
+  }
+  EXPECT_GT(stes, 3000u);
+  EXPECT_GT(pages, 100'000u);
+}
+
+TEST(Property, WrongTablesAreNoticed) {
+  const auto look = [](auto&& spoil) {
+    PropertyRun run{3, Break::nothing};
+    run.look_after_each();
+    run.run(20);
+    EXPECT_EQ(run.check(), "");
+    spoil(run.world());
+    return run.check();
+  };
+  EXPECT_NE(look([](World& w) { w.vms[1]->ram.page(Ram::kBase) = PA{0x8'1234'5000}; }), "");
+  EXPECT_NE(look([](World& w) { w.vms[0]->gone.insert(Ram::kBase); }), "");
+  EXPECT_NE(look([](World& w) {
+              const auto bypass = smmu::Ste{}.set<smmu::Ste::V>(true).set<smmu::Ste::Config>(smmu::SteConfig::bypass);
+              EXPECT_TRUE(w.ports[0]->install_ste(StreamID{0x99}, bypass));
+            }),
+            "");
+  EXPECT_NE(look([](World& w) {
+              smmu::Ste ste = w.vms[0]->vsmmus[0]->streams()[0].installed;
+              ste.words[0] ^= std::uint64_t{1} << 6;
+              for (const auto& d : World::kDevices) EXPECT_TRUE(w.ports[d.smmu]->install_ste(d.sid, ste));
+            }),
+            "");
 }
 
 class PropertyBroken : public testing::TestWithParam<Break> {};
