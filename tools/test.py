@@ -31,15 +31,15 @@ def count(what: str, ok: bool) -> bool:
     return ok
 
 
-def unit_tests() -> None:
+def google_tests(goal: str, program: str, what: str) -> None:
     global passed
-    if not count("build of the unit tests", make("host")):
+    if not count(f"build of the {what} tests", make(goal)):
         return
-    report = REPOSITORY / "build/host/unit.json"
+    report = REPOSITORY / f"build/host/{what}.json"
     report.unlink(missing_ok=True)
-    ok = run("build/host/unit-tests", "--gtest_brief=1", f"--gtest_output=json:{report}")
+    ok = run(program, "--gtest_brief=1", f"--gtest_output=json:{report}")
     if not report.exists():
-        count("unit tests (they crashed)", False)
+        count(f"{what} tests (they crashed)", False)
         return
     suites = json.loads(report.read_text())["testsuites"]
     bad = 0
@@ -49,10 +49,10 @@ def unit_tests() -> None:
                 passed += 1
             elif test["result"] == "COMPLETED":
                 bad += 1
-                failed.append(f"unit {suite['name']}.{test['name']}")
+                failed.append(f"{what} {suite['name']}.{test['name']}")
     if not ok and bad == 0:
-        count("unit tests (the program failed)", False)
-    print(f"unit tests: {'ok' if ok else 'FAIL'}", flush=True)
+        count(f"{what} tests (the program failed)", False)
+    print(f"{what} tests: {'ok' if ok else 'FAIL'}", flush=True)
 
 
 def guest_abi_text() -> None:
@@ -108,7 +108,8 @@ def boot_tests() -> None:
 
 def main() -> int:
     count("format", make("format-check"))
-    unit_tests()
+    google_tests("host", "build/host/unit-tests", "unit")
+    google_tests("build/host/race-tests", "build/host/race-tests", "race")
     guest_abi_text()
     spin()
     mutants()
