@@ -23,6 +23,9 @@ def expect_failure(result: Result, guest: str, check: str, mutant: str) -> None:
 def expect_noticed(mutant: str, check: str) -> None:
     image = image_of(mutant)
     expect_failure(boot_nested(f"mutant-{mutant}", image=image), "nested", check, mutant)
+    backing = '"smmuv3@c020000", "smmuv3@c040000";'
+    expect_failure(boot_nested(f"mutant-{mutant}-precise", {backing: f'{backing} invalidation = "precise";'}, image=image),
+                   "nested", check, mutant)
     expect_failure(run_one(f"mutant-{mutant}-fleet", image=image), "fleet", "work: DMA", mutant)
 
 

@@ -33,6 +33,17 @@ def test_narrowed():
 
 
 @limit(90)
+def test_precise():
+    """Weir holds the context descriptors: the guest sees no difference."""
+    backing = '"smmuv3@c020000", "smmuv3@c040000";'
+    result = boot_nested("nested-precise", {backing: f'{backing} invalidation = "precise";'})
+    expect_ok(result, "nested")
+    expect_handled(result)
+    copied = next((line for line in weir_lines(result, "vm nested vsmmu both: ") if "CDs copied" in line), None)
+    assert copied, f"no context descriptor was copied (log: {result.path / 'console.log'})"
+
+
+@limit(90)
 def test_grants():
     """ATS, PRI and PASID granted to a device of a machine that has none of them: said at boot, and nothing is offered."""
     result = boot_nested("nested-grants", {'"log";': '"log"; ats = "full"; pri; pasid;'})

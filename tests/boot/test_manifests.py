@@ -1,0 +1,32 @@
+"""The manifests in this repository, checked on the host as their authors would: build/host/manifest-check."""
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from boot import REPOSITORY, Machine, compile_dts, limit
+from run_linux import INITRAMFS, KERNEL
+
+CHECK = REPOSITORY / "build/host/manifest-check"
+
+
+def check(name: str, manifest: Path, dtb: Path | None = None) -> str:
+    """What manifest-check says of the manifest, for a machine with that devicetree (none: QEMU's with three SMMUs)."""
+    subprocess.run(["make", "-s", str(CHECK.relative_to(REPOSITORY))], cwd=REPOSITORY, check=True)
+    machine = Machine(f"manifests/{name}")
+    blob = compile_dts(manifest.read_text(), machine.path / "manifest.dtb")
+    initrd = machine.initrd({"manifest.dtb": blob, "Image": KERNEL, "initramfs.cpio": INITRAMFS})
+    done = subprocess.run([CHECK, "--dtb", dtb or machine.dtb(), initrd], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{manifest.relative_to(REPOSITORY)}: {done.stderr.strip()}"
+    return done.stdout
+
+
+@limit(60)
+def test_default():
+    assert "vSMMU vsmmu0: 2 SMMUs, strict invalidation" in check("default", REPOSITORY / "tests/boot/linux/manifest.dts")
+
+
+@limit(60)
+def test_fvp():
+    dtb = compile_dts((REPOSITORY / "fvp/base-revc.dts").read_text(), Machine("manifests/fvp").path / "machine.dtb")
+    assert "00:01.0 disk: PCI 00:1f.0" in check("fvp", REPOSITORY / "fvp/manifest.dts", dtb)
