@@ -64,6 +64,8 @@ class Hardware final : public SmmuHardware {
     const UnseenLock lock{bench_.mutex};
     return model_.microseconds();
   }
+  [[nodiscard]] unsigned pcpus() override { return kMaxPcpus; }
+  [[nodiscard]] unsigned pcpu() override { return race::pcpu(); }
   void relax() override {
     {
       // Many steps, because many threads take turns.
