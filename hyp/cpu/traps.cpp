@@ -125,6 +125,22 @@ void skip_instruction(Vcpu& vcpu) {
 
 bool is_aarch32(const Vcpu& vcpu) { return (vcpu.registers.pstate & Pstate::NRW::mask) != 0; }
 
+// A mapping was split or merged at BBM level 2, and the TLB holds both.
+bool tlb_conflict(AbortIss iss) {
+  constexpr std::uint8_t kTlbConflict = 0x30;
+  if (iss.get<AbortIss::FSC>() != kTlbConflict) return false;
+  asm volatile("tlbi vmalls12e1\n dsb nsh\n isb" ::: "memory");
+  return true;
+}
+
+// Memory that is there for such an access now: another pCPU was in the middle of changing its mapping.
+bool may_try_again(Vcpu& vcpu, AbortIss iss, IPA ipa, bool instruction) {
+  const std::uint8_t fsc = iss.get<AbortIss::FSC>();
+  if (ipa < guest_map::kRam || ipa >= guest_map::kPci64) return false;
+  if (!is_walk_fault(fsc) && (fsc & kFaultClass) != kPermission) return false;
+  return vcpu.vm().memory().allows(ipa, iss.get<AbortIss::WNR>() && !instruction, instruction);
+}
+
 // All that is not a plain access to a device which is there.
 [[gnu::noinline]] void handle_other_abort(Vcpu& vcpu, EsrEl2 esr, bool instruction) {
   AbortIss iss;
@@ -132,6 +148,7 @@ bool is_aarch32(const Vcpu& vcpu) { return (vcpu.registers.pstate & Pstate::NRW:
   const std::uint64_t far = READ_SYSREG(far_el2);
   const auto ipa = fault_ipa(vcpu, iss, far);
   if (!ipa) return;
+  if (tlb_conflict(iss) || may_try_again(vcpu, iss, *ipa, instruction)) return gic_dispatch();
   ExternalAbort abort{.far = far,
                       .instruction = instruction,
                       .write = iss.get<AbortIss::WNR>(),

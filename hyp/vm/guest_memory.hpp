@@ -44,6 +44,13 @@ class GuestMemory final : public vsmmu::GuestMemory {
     return at >= where_.ram && bytes <= where_.ram_bytes && at - where_.ram <= where_.ram_bytes - bytes;
   }
 
+  // Whether stage 2 allows the guest such an access at this moment.
+  [[nodiscard]] bool allows(IPA at, bool write, bool execute) {
+    const stage2::Grace::ReadSection section{*grace_};
+    const auto page = table_->lookup(at);
+    return page && (write ? page->attributes.write : page->attributes.read) && (!execute || page->attributes.execute);
+  }
+
   [[nodiscard]] bool read(IPA from, std::span<std::byte> to) override { return read(from, to, nullptr); }
   [[nodiscard]] bool write(IPA to, std::span<const std::byte> from) override { return write(to, from, nullptr); }
   // The same past the caches, if `to_poc` is not null.
