@@ -85,8 +85,14 @@ std::optional<Incompatibility> S2Domain::incompatibility(const Capabilities& cap
 
 TableClass* S2Domain::suiting(const Capabilities& capabilities) {
   TableClass* found = &first_;
-  while (found != nullptr && found->misfit(capabilities)) found = found->next.get();
+  while (found != nullptr && (found->log || found->misfit(capabilities))) found = found->next.get();
   return found;
+}
+
+void S2Domain::append(std::unique_ptr<TableClass> table_class) {
+  TableClass* last = &first_;
+  while (last->next != nullptr) last = last->next.get();
+  last->next = std::move(table_class);
 }
 
 // Nobody else changes a table meanwhile (`change` is about everything), so this may be done without the lock.
@@ -109,10 +115,9 @@ std::expected<TableClass*, Error> S2Domain::make_class(const Capabilities& capab
   }();
   change.lock();
   if (!made) return std::unexpected{made.error()};
-  TableClass* last = &first_;
-  while (last->next != nullptr) last = last->next.get();
-  last->next = std::move(*made);
-  return last->next.get();
+  TableClass* const added = made->get();
+  append(std::move(*made));
+  return added;
 }
 
 void S2Domain::remove(TableClass& table_class) {
@@ -128,14 +133,15 @@ const Table& S2Domain::table_of(const HostTag& tag) const { return *tag.table_cl
 unsigned S2Domain::class_of(const HostTag& tag) const {
   const SpinLock::Guard guard{lock_};
   unsigned number = 0;
-  for (const TableClass* c = &first_; c != nullptr && c != tag.table_class(); c = c->next.get()) ++number;
+  for (const TableClass* c = &first_; c != nullptr && c != tag.table_class(); c = c->next.get())
+    if (!c->log) ++number;
   return number;
 }
 
 std::optional<S2Domain::ClassInfo> S2Domain::class_info(unsigned number) const {
   const SpinLock::Guard guard{lock_};
   const TableClass* c = &first_;
-  for (; c != nullptr && number != 0; --number) c = c->next.get();
+  while (c != nullptr && (c->log || number-- != 0)) c = c->next.get();
   if (c == nullptr) return std::nullopt;
   const Table::Options& options = c->table->options();
   return ClassInfo{.reason = c->reason,
@@ -360,6 +366,9 @@ std::expected<void, Error> S2Domain::prepare(IPA ipa, std::uint64_t bytes, Chang
     change.lock();
   }
   if (first_.next == nullptr) return {};
+  // A log that is not filled yet must be able to follow.
+  if (TableClass* const log = own_log(); log != nullptr)
+    if (const auto copied = log->table->copy(*first_.table, ipa, bytes); !copied) return copied;
   for (TableClass* c = &first_; c != nullptr; c = c->next.get())
     if (const auto split = c->table->split(ipa, bytes); !split) return split;
   return {};
@@ -418,6 +427,132 @@ std::expected<void, Error> S2Domain::protect(IPA ipa, std::uint64_t bytes, const
   return {};
 }
 
+// --- Dirty log -------------------------------------------------------------------------------------------------------
+
+TableClass* S2Domain::own_log() {
+  TableClass* c = &first_;
+  while (c != nullptr && !c->log) c = c->next.get();
+  return c;
+}
+
+bool S2Domain::log_sees_devices() const {
+  const SpinLock::Guard guard{lock_};
+  for (const TableClass* c = &first_; c != nullptr; c = c->next.get())
+    if (c->tags != 0 && !c->table->options().dirty_state) return false;
+  return true;
+}
+
+const Table& S2Domain::logged() const {
+  const SpinLock::Guard guard{lock_};
+  const TableClass* c = &first_;
+  while (c != nullptr && !c->log) c = c->next.get();
+  return c == nullptr ? *first_.table : *c->table;
+}
+
+std::expected<void, Error> S2Domain::begin_log() {
+  const Table::Options& first = first_.table->options();
+  if (first.dirty_state) return {};
+  auto table = Table::create(first_.table->geometry(), first_.pages,
+                             {.pages_only = true, .bbml = first.bbml, .fwb = first.fwb, .dirty_state = true});
+  if (!table) return std::unexpected{table.error()};
+  (*table)->set_walked(true);
+  auto log = make<TableClass>(TableClass{
+      .table = std::move(*table), .pages = first_.pages, .cleaned = first_.cleaned, .reason = {}, .log = true});
+  if (log == nullptr) return std::unexpected{Error::out_of_memory};
+  // Alone: it follows changes from their beginning.
+  Change change{changes_, Span::of(IPA{}, ~std::uint64_t{0})};
+  append(std::move(log));
+  return {};
+}
+
+std::expected<void, Error> S2Domain::copy_to_log(IPA ipa, std::uint64_t bytes) {
+  Change change{changes_, Span::of(ipa, bytes)};
+  TableClass* const log = own_log();
+  return log == nullptr ? std::expected<void, Error>{} : log->table->copy(*first_.table, ipa, bytes);
+}
+
+std::expected<void, Error> S2Domain::share_log(Table& sharer, IPA ipa, std::uint64_t bytes) {
+  const SpinLock::Guard guard{lock_};
+  TableClass* const log = own_log();
+  return (log == nullptr ? first_ : *log).table->share_root(sharer, ipa, bytes);
+}
+
+// For the tables that keep the log, until one fails.
+template <typename Fn>
+std::expected<void, Error> S2Domain::for_each_log(Fn&& fn) {
+  if (TableClass* const log = own_log(); log != nullptr) return fn(*log->table);
+  if (!first_.table->options().dirty_state) return std::unexpected{Error::incompatible};
+  for (TableClass* c = &first_; c != nullptr; c = c->next.get())
+    if (c->table->options().dirty_state)
+      if (const auto done = fn(*c->table); !done) return done;
+  return {};
+}
+
+std::expected<void, Error> S2Domain::start_log(IPA ipa, std::uint64_t bytes) {
+  Change change{changes_, Span::of(ipa, bytes)};
+  bool marked = false;
+  auto started = for_each_log([&](Table& table) -> std::expected<void, Error> {
+    marked = table.prepare_log(ipa, bytes) || marked;
+    return {};
+  });
+  if (marked) {
+    change.unlock();
+    invalidate(ipa, bytes, true);
+    change.lock();
+  }
+  if (started) started = for_each_log([&](Table& table) { return table.start_log(ipa, bytes); });
+  if (!started) {
+    // Those that had begun have only kept a log for a while.
+    static_cast<void>(for_each_log([&](Table& table) { return table.stop_log(ipa, bytes); }));
+  }
+  Gone gone{first_.pages};
+  finish(ipa, bytes, gone, change);
+  return started;
+}
+
+std::expected<void, Error> S2Domain::collect_dirty(IPA ipa, std::size_t pages, std::span<std::uint64_t> dirty) {
+  const std::uint64_t bytes = pages > ~std::uint64_t{0} / kPage4K ? ~std::uint64_t{0} : pages * kPage4K;
+  Change change{changes_, Span::of(ipa, bytes)};
+  std::size_t cleaned = 0;
+  const auto collected = for_each_log([&](Table& table) -> std::expected<void, Error> {
+    const auto found = table.collect_dirty(ipa, pages, dirty);
+    if (!found) return std::unexpected{found.error()};
+    cleaned += *found;
+    return {};
+  });
+  if (cleaned == 0) return collected;
+  change.unlock();
+  // Also before the pages are read: a TLB entry that says dirty would let a write go unseen.
+  invalidate(ipa, bytes, true);
+  return collected;
+}
+
+std::expected<void, Error> S2Domain::stop_log(IPA ipa, std::uint64_t bytes) {
+  Change change{changes_, Span::of(ipa, bytes)};
+  if (const auto stopped = for_each_log([&](Table& table) { return table.stop_log(ipa, bytes); }); !stopped)
+    return stopped;
+  Gone gone{first_.pages};
+  finish(ipa, bytes, gone, change);
+  return {};
+}
+
+void S2Domain::end_log() {
+  {
+    Change change{changes_, Span::of(IPA{}, ~std::uint64_t{0})};
+    static_cast<void>(for_each_log([](Table& table) -> std::expected<void, Error> {
+      table.end_log();
+      return {};
+    }));
+    // EL2 may be looking at it.
+    change.unlock();
+    grace_.synchronize();
+    change.lock();
+    if (TableClass* const log = own_log(); log != nullptr) remove(*log);
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
 std::expected<void, Error> S2Domain::share_root(Table& sharer, IPA ipa, std::uint64_t bytes) {
   const SpinLock::Guard guard{lock_};
   return first_.table->share_root(sharer, ipa, bytes);
@@ -425,7 +560,7 @@ std::expected<void, Error> S2Domain::share_root(Table& sharer, IPA ipa, std::uin
 
 void S2Domain::unshare_root(Table& sharer) {
   const SpinLock::Guard guard{lock_};
-  first_.table->unshare_root(sharer);
+  for (TableClass* c = &first_; c != nullptr; c = c->next.get()) c->table->unshare_root(sharer);
 }
 
 std::optional<Mapping> S2Domain::lookup(IPA ipa) const {
@@ -437,9 +572,9 @@ bool S2Domain::check_invariants() const {
   const SpinLock::Guard guard{lock_};
   unsigned tags = 0;
   for (const TableClass* c = &first_; c != nullptr; c = c->next.get()) {
-    if (!c->table->check_invariants() || (c != &first_ && c->tags == 0)) return false;
+    if (!c->table->check_invariants() || (c != &first_ && !c->log && c->tags == 0)) return false;
     tags += c->tags;
-    if (c == &first_) continue;
+    if (c == &first_ || c->log) continue;  // which need not be filled yet
     for (IPA at{}; at < highest_;) {
       const auto a = first_.table->lookup(at);
       const auto b = c->table->lookup(at);

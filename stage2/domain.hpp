@@ -124,6 +124,28 @@ class S2Domain {
   // The number of the class that an attached tag is in.
   [[nodiscard]] unsigned class_of(const HostTag& tag) const;
 
+  // --- Dirty log (see Table) ---
+  // Where class 0's table keeps dirty state (Options::table), so may the classes, and the log is of them all. Where it does
+  // not, the log has a table of its own for the CPUs: begin_log() makes it, copy_to_log() fills it in steps of the caller's
+  // choice, and every change reaches it, too. When it has everything, the CPUs' view changes over to it: unshare_root(),
+  // CpuTlb::invalidate(), share_log(); and back again before end_log(). What EL2 writes goes to Table::mark_dirty() of
+  // logged().
+  // False: what devices may write counts as dirty, for the log does not see it.
+  [[nodiscard]] bool log_sees_devices() const;
+  // The log's table; class 0's where it needs none of its own.
+  [[nodiscard]] const Table& logged() const;
+  // Errors: out_of_memory. Once at a time.
+  [[nodiscard]] std::expected<void, Error> begin_log();
+  // Errors, with a part done, as Table::copy: out_of_memory, out_of_range, misaligned.
+  [[nodiscard]] std::expected<void, Error> copy_to_log(IPA ipa, std::uint64_t bytes);
+  [[nodiscard]] std::expected<void, Error> share_log(Table& sharer, IPA ipa, std::uint64_t bytes);
+  // As Table::start_log, collect_dirty and stop_log, of all tables that keep the log, with what must be invalidated.
+  [[nodiscard]] std::expected<void, Error> start_log(IPA ipa, std::uint64_t bytes);
+  [[nodiscard]] std::expected<void, Error> collect_dirty(IPA ipa, std::size_t pages, std::span<std::uint64_t> dirty);
+  [[nodiscard]] std::expected<void, Error> stop_log(IPA ipa, std::uint64_t bytes);
+  // After stop_log() for everything, and nobody walks a table of the log's own any more.
+  void end_log();
+
   // As Table::share_root and unshare_root, of class 0's table; the owner of `sharer` has it locked, or nothing uses it yet.
   [[nodiscard]] std::expected<void, Error> share_root(Table& sharer, IPA ipa, std::uint64_t bytes);
   void unshare_root(Table& sharer);
@@ -167,6 +189,10 @@ class S2Domain {
   void drop(std::span<const Target> targets);
   void publish(std::unique_ptr<InvalidationArray> next);
   [[nodiscard]] TableClass* suiting(const Capabilities& capabilities);
+  [[nodiscard]] TableClass* own_log();
+  void append(std::unique_ptr<TableClass> table_class);
+  template <typename Fn>
+  std::expected<void, Error> for_each_log(Fn&& fn);
   void remove(TableClass& table_class);
   // Of a change that has the lock, and has it again afterwards:
   [[nodiscard]] std::expected<TableClass*, Error> make_class(const Capabilities& capabilities, Change& change);

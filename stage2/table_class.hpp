@@ -44,6 +44,7 @@ struct TableClass {
   TablePages& pages;
   bool cleaned;                           // `pages` publishes to the point of coherency
   std::optional<Incompatibility> reason;  // why it is not the domain's first
+  bool log = false;                       // no instance walks it, but the CPUs while a dirty log is on
   unsigned tags = 0;
   std::unique_ptr<TableClass> next{};
 

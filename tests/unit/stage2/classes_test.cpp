@@ -1,6 +1,7 @@
 // Instances that do not suit a domain's first table, and the tables that they get (design: "Sharing").
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <functional>
 #include <memory>
@@ -359,6 +360,88 @@ TEST_F(MixedTest, TwoTagsOfOneInstanceNeverShareAVmid) {
   EXPECT_TRUE(HostTag::create(*smmus[0])) << "16 bits there";
   leave();
   EXPECT_EQ(narrow.vmids().in_use(), 0u);
+}
+
+// --- Dirty log -------------------------------------------------------------------------------------------------------
+
+TEST_F(ClassesTest, ALogOfAllTablesSeesWhatIsWrittenThroughAny) {
+  const HostTag& first = tag(add(everything()));
+  const HostTag& low = tag(add(with([](auto& c) { c.idr3.template set<smmu::IDR3::BBML>(1); })));
+  ASSERT_NE(domain->class_of(low), domain->class_of(first));
+  ASSERT_TRUE(domain->map(kRamBase, PA{0x8000'0000}, 2_MiB, {}));
+  ASSERT_TRUE(domain->begin_log());
+  EXPECT_TRUE(domain->log_sees_devices());
+  EXPECT_EQ(&domain->logged(), &domain->table());
+  log.clear();
+  ASSERT_TRUE(domain->start_log(kRamBase, 2_MiB));
+  for (const auto& s : smmus) EXPECT_GE(s->all<smmu::TlbiS2Ipa>().size(), 1u);
+  std::array<std::uint64_t, 8> dirty{};
+  ASSERT_TRUE(domain->collect_dirty(kRamBase, 512, dirty));
+  EXPECT_TRUE(std::ranges::all_of(dirty, [](auto w) { return w == 0; }));
+  EXPECT_TRUE(domain->table_of(first).mark_dirty(kRamBase + 3 * kPage4K));
+  EXPECT_TRUE(domain->table_of(low).mark_dirty(kRamBase + 64 * kPage4K));
+  for (auto& s : smmus) s->forget();
+  ASSERT_TRUE(domain->collect_dirty(kRamBase, 512, dirty));
+  EXPECT_EQ(dirty[0], 8u);
+  EXPECT_EQ(dirty[1], 1u);
+  for (const auto& s : smmus) EXPECT_EQ(s->all<smmu::TlbiS2Ipa>().size(), 1u) << "they may still take it for dirty";
+  dirty = {};
+  ASSERT_TRUE(domain->collect_dirty(kRamBase, 512, dirty));
+  EXPECT_EQ(dirty[0] | dirty[1], 0u);
+  ASSERT_TRUE(domain->stop_log(kRamBase, 2_MiB));
+  domain->end_log();
+  EXPECT_TRUE(domain->check_invariants());
+  leave();
+}
+
+TEST_F(PlainClassesTest, ALogOfItsOwnFollowsEveryChange) {
+  const HostTag& t = tag(add(everything()));
+  ASSERT_TRUE(domain->map(kRamBase, PA{0x8000'0000}, 4_MiB, {.execute = true}));
+  EXPECT_EQ(domain->start_log(kRamBase, 2_MiB).error(), Error::incompatible);
+  const std::size_t before = pages.in_use;
+  {
+    const FailingNew failing{2};
+    EXPECT_EQ(domain->begin_log().error(), Error::out_of_memory);
+  }
+  EXPECT_EQ(pages.in_use, before);
+  ASSERT_TRUE(domain->begin_log());
+  EXPECT_FALSE(domain->log_sees_devices());
+  const Table& log_table = domain->logged();
+  EXPECT_NE(&log_table, &domain->table());
+  EXPECT_FALSE(domain->class_info(1)) << "no class of instances";
+  EXPECT_EQ(domain->class_of(t), 0u);
+  // Half of it is there when things change.
+  ASSERT_TRUE(domain->copy_to_log(kRamBase, 2_MiB));
+  ASSERT_TRUE(domain->unmap(kRamBase, kPage4K));
+  ASSERT_TRUE(domain->protect(kRamBase + 2_MiB - kPage4K, 2 * kPage4K, {.write = false}));
+  ASSERT_TRUE(domain->map(kRamBase, PA{0x9000'0000}, kPage4K, {}));
+  ASSERT_TRUE(domain->copy_to_log(kRamBase, 4_MiB));
+  for (std::uint64_t at = 0; at < 4_MiB; at += kPage4K) {
+    const auto mine = log_table.lookup(kRamBase + at), theirs = domain->lookup(kRamBase + at);
+    ASSERT_TRUE(mine && theirs);
+    EXPECT_EQ(mine->at, theirs->at);
+    EXPECT_EQ(mine->attributes, theirs->attributes);
+  }
+  const auto cpus =
+      *Table::create(*Geometry::make(40, smmu::AddressSize::bits44), pages, {.pages_only = true, .bbml = 2});
+  ASSERT_TRUE(domain->share_root(*cpus, kRamBase, 1_GiB));
+  ASSERT_TRUE(domain->start_log(kRamBase, 4_MiB));
+  domain->unshare_root(*cpus);
+  const auto shared = domain->share_log(*cpus, kRamBase, 1_GiB);
+  std::array<std::uint64_t, 16> dirty{};
+  EXPECT_TRUE(log_table.mark_dirty(kRamBase + 5 * kPage4K));
+  ASSERT_TRUE(domain->collect_dirty(kRamBase, 1024, dirty));
+  EXPECT_EQ(dirty[0], 32u);
+  if (shared) {
+    EXPECT_EQ(cpus->walk(kRamBase)->at, PA{0x9000'0000});
+    domain->unshare_root(*cpus);
+    EXPECT_FALSE(cpus->walk(kRamBase));
+  }
+  ASSERT_TRUE(domain->stop_log(kRamBase, 4_MiB));
+  domain->end_log();
+  EXPECT_EQ(&domain->logged(), &domain->table());
+  EXPECT_TRUE(domain->check_invariants());
+  leave();
 }
 
 }  // namespace
