@@ -1,7 +1,7 @@
 """The table, the JSON document, and what `make bench` writes into docs: a table between two markers, and plots."""
 from __future__ import annotations
 
-from aims import BATCHES, BOOT_BEFORE, NUMBERS, VMS, aim_of, number, verdict
+from aims import BATCHES, BOOT_BEFORE, NUMBERS, VMS, aim_of, number, order, verdict
 from machines import REPOSITORY
 from svg import Plot, draw
 
@@ -17,9 +17,12 @@ def table(keys: Numbers) -> str:
     return "\n".join(f"{key:28} {number(value):>14}  {aim_of(key).text:28} {verdict(keys, key)}" for key, value in keys.items())
 
 
-def document(keys: Numbers, details: Numbers, failures: list[str]) -> dict:
+def document(parts: dict[str, dict[str, Numbers]]) -> dict:
+    """bench.json: all keys with their aims, all details, and both by the part of the benchmark that found them."""
+    keys = dict(sorted(((key, value) for part in parts.values() for key, value in part["keys"].items()), key=lambda item: order(item[0])))
+    details = {key: value for part in parts.values() for key, value in part["details"].items()}
     return {"keys": keys, "aims": {key: {"aim": aim_of(key).text, "verdict": verdict(keys, key)} for key in keys},
-            "details": details, "failures": failures}
+            "details": details, "parts": parts}
 
 
 def _line(keys: Numbers, start: str, over: tuple[int, ...]) -> list[tuple[float, float]]:

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """`make bench`: what Weir's work costs, in instructions, against the aims. docs/performance.md says what each number is.
 
-run.py                     all of it, some minutes: build/bench/bench.json, a table, and docs/performance.md and the plots in docs
-run.py PART...             only these parts, and nothing is written: one, smmus, precise, memory, vms, boot, linux, image
+run.py                     all of it, some minutes: a table, build/bench/bench.json, and the tables and plots in docs
+run.py PART...             only these parts (one, smmus, precise, memory, vms, boot, linux, image), for bench.json; the others
+                           stay in it as they were, and docs as they are. The part `docs` writes what bench.json has
 run.py quick [PROPERTIES]  each measurement on one SMMU, in seconds; PROPERTIES of the vSMMU as a manifest has them
 """
 from __future__ import annotations
@@ -17,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import image  # noqa: E402
 import linux  # noqa: E402
 import report  # noqa: E402
-from aims import NUMBERS, VMS, number, order  # noqa: E402
+from aims import NUMBERS, VMS  # noqa: E402
 from machines import REPOSITORY, Failure, Values, Vm, measure  # noqa: E402
 
 OUT = REPOSITORY / "build/bench"
@@ -143,31 +144,34 @@ def main() -> int:
         quick(" ".join(sys.argv[2:]))
         print(f"bench: {time.monotonic() - start:.1f} s")
         return 0
-    wanted = sys.argv[1:] or list(PARTS)
-    keys: Numbers = {}
-    details: Numbers = {}
-    failures: list[str] = []
+    wanted = [part for part in sys.argv[1:] if part != "docs"] if sys.argv[1:] else list(PARTS)
+    for part in wanted:
+        if part not in PARTS:
+            raise Failure(f"no such part: {part}; there are: {' '.join(PARTS)}")
+    path = OUT / "bench.json"
+    found = json.loads(path.read_text())["parts"] if sys.argv[1:] and path.exists() else {}
+    failed = 0
     for part in wanted:
         begin = time.monotonic()
         print(f"bench {part} ...", end=" ", flush=True)
+        keys: Numbers = {}
+        details: Numbers = {}
         try:
             PARTS[part](keys, details)
+            found[part] = {"keys": keys, "details": details}
             print(f"{time.monotonic() - begin:.0f} s", flush=True)
         except Failure as failure:
-            failures.append(f"{part}: {failure}")
+            failed += 1
+            found.pop(part, None)
             print(f"FAIL: {failure}", flush=True)
-    keys = dict(sorted(keys.items(), key=lambda item: order(item[0])))
-    print()
-    print(report.table(keys))
-    if sys.argv[1:]:
-        print("\n".join(f"{key} = {number(value)}" for key, value in details.items()))
-    else:
-        OUT.mkdir(parents=True, exist_ok=True)
-        (OUT / "bench.json").write_text(json.dumps(report.document(keys, details, failures), indent=1) + "\n")
-        if not failures:
-            report.write_docs(keys, details)
-    print(f"bench: {len(failures)} parts failed, {time.monotonic() - start:.0f} s")
-    return 1 if failures else 0
+    document = report.document({part: found[part] for part in PARTS if part in found})
+    OUT.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1) + "\n")
+    print(f"\n{report.table(document['keys'])}")
+    if "docs" in sys.argv or (not sys.argv[1:] and not failed):
+        report.write_docs(document["keys"], document["details"])
+    print(f"bench: {failed} parts failed, {time.monotonic() - start:.0f} s")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
