@@ -6,7 +6,7 @@ MAKEFLAGS += --no-builtin-rules --no-builtin-variables
 .DELETE_ON_ERROR:
 JOBS ?= $(shell nproc)
 
-goals := help image guests manifest-check vsmmu-doc docs host el2-libs run shell bench test unit mutants boot-test format format-check lint check-no-fp spin race
+goals := help image guests manifest-check vsmmu-doc docs host el2-libs run shell bench test unit mutants boot-test format format-check lint check-no-fp spin race race-mutants
 .PHONY: $(goals) toolchain clean distclean
 .DEFAULT_GOAL := help
 

@@ -20,7 +20,8 @@ void EpochGrace::enter() {
   std::uint32_t used = used_.load(std::memory_order_relaxed);
   while (used <= reader && !used_.compare_exchange_weak(used, reader + 1, std::memory_order_relaxed)) {
   }
-  slots_[reader].epoch.store(epoch_.load(std::memory_order_acquire), std::memory_order_relaxed);
+  // Release: who reads this epoch, and not the 0 of leave() before it, sees that section's end all the same.
+  slots_[reader].epoch.store(epoch_.load(std::memory_order_acquire), std::memory_order_release);
   std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 

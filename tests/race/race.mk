@@ -15,5 +15,8 @@ build/host/race-tests: $(race_objects)
 	$(quiet)clang++-19 -fsanitize=thread -fuse-ld=lld $^ -lgmock_main -lgmock -lgtest -lpthread -o $@
 race: build/host/race-tests
 	@build/host/race-tests $(if $(T),--gtest_filter='*$(T)*')
+# Whether these tests notice what they are for.
+race-mutants: build/host/race-tests
+	@python3 tests/race/mutants.py $(T)
 
 -include $(race_objects:.o=.d)

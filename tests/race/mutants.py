@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""Breaks what the race tests are about, one thing at a time: they must notice, by ThreadSanitizer or by a device that reaches
+what is gone. (A missing fence is not for them to see, but for tests/spin.) `make race-mutants [T=name]`; not part of
+`make test`, because it takes some minutes."""
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+BUILD = REPOSITORY / "build/host/tsan-mutants"
+OBJECTS = REPOSITORY / "build/host/tsan"
+
+
+@dataclass
+class Mutant:
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MACHINE = "*MachineRace*"
+MUTANTS = [
+    Mutant("leave-relaxed", "stage2/epoch.cpp", "slots_[reader_()].epoch.store(0, std::memory_order_release)",
+           "slots_[reader_()].epoch.store(0, std::memory_order_relaxed)", "*Grace*"),
+    Mutant("synchronize-waits-for-nobody", "stage2/epoch.cpp", "if (epoch == 0 || epoch > now) break;", "break;", "*Grace*"),
+    Mutant("expires-too-early", "stage2/epoch.cpp", "first_->epoch_ < oldest", "first_->epoch_ <= oldest", "*Grace*"),
+    Mutant("descriptors-not-before-the-array", "stage2/domain.cpp",
+           "  invalidate(ipa, bytes, leaf_only);\n  grace_.synchronize();", "  grace_.synchronize();", MACHINE),
+    Mutant("tables-released-without-grace", "stage2/domain.cpp", "  grace_.synchronize();\n  gone.release();",
+           "  gone.release();", MACHINE),
+    Mutant("array-freed-without-grace", "stage2/domain.cpp", "grace_.retire(std::unique_ptr<Retired>{old});",
+           "static_cast<Retired*>(old)->expire();", MACHINE),
+    Mutant("published-late", "stage2/domain.cpp",
+           "  auto installed = smmu.install_ste(sid, ste);",
+           "  drop(added.span());\n  auto installed = smmu.install_ste(sid, ste);\n"
+           "  for (int n = 0; n < 50; ++n) weir::race::yield();\n  static_cast<void>(reference(added.span()));", MACHINE),
+    Mutant("no-flush-of-a-tag", "stage2/domain.cpp", "  run(tag->smmu(), smmu::tlbi_s12_vmall(tag->vmid()));\n", "", MACHINE),
+    Mutant("one-phase-less", "stage2/invalidate.cpp",
+           "    phase.issue(group, group.streams, forms[group.ranges ? 1 : 0].whole() ? group.nested : group.ats);\n",
+           "    static_cast<void>(group);\n", MACHINE),
+    Mutant("streams-copied-without-the-lock", "vsmmu/streams.cpp",
+           "  const SpinLock::Guard guard{lock_};\n  const std::size_t at = lower_bound(vsid.value);",
+           "  const std::size_t at = lower_bound(vsid.value);", MACHINE),
+    Mutant("a-push-without-the-lock", "hyp/smmu/command_queue.cpp",
+           "    const SpinLock::Guard guard{lock_};\n    if (append_plain", "    if (append_plain", "*EachSync*:" + MACHINE),
+    Mutant("vmid-by-load-and-store", "stage2/tag.cpp", "(std::uint64_t{1} << bit), std::memory_order_acquire,",
+           "(std::uint64_t{1} << bit), std::memory_order_relaxed,", "*Vmid*"),
+]
+
+
+def run(mutant: Mutant) -> tuple[bool, str]:
+    text = (REPOSITORY / mutant.file).read_text()
+    if text.count(mutant.old) == 0:
+        return False, f"{mutant.file} has no such text (any more)"
+    where = BUILD / mutant.name
+    shutil.rmtree(where, ignore_errors=True)
+    (where / mutant.file).parent.mkdir(parents=True)
+    source = where / mutant.file
+    source.write_text(text.replace(mutant.old, mutant.new))
+    flags = subprocess.run(["make", "-s", "print-RACE_CXXFLAGS"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    object_ = where / "mutant.o"
+    subprocess.run(["clang++-19", *flags.stdout.split(), "-c", str(source), "-o", str(object_)], cwd=REPOSITORY, check=True)
+    others = [str(o) for o in OBJECTS.rglob("*.o") if o != OBJECTS / f"{mutant.file}.o"]
+    program = where / "tests"
+    subprocess.run(["clang++-19", "-fsanitize=thread", "-fuse-ld=lld", str(object_), *others, "-lgmock_main", "-lgmock", "-lgtest",
+                    "-lpthread", "-o", str(program)], cwd=REPOSITORY, check=True)
+    with (where / "log").open("w") as log:
+        try:
+            code = subprocess.run([str(program), f"--gtest_filter={mutant.tests}", "--gtest_fail_fast"], stdout=log,
+                                  stderr=subprocess.STDOUT, check=False, timeout=180).returncode
+        except subprocess.TimeoutExpired:
+            code = None
+    program.unlink()
+    said = (where / "log").read_text(errors="replace")
+    if code == 0:
+        return False, "SURVIVES"
+    if "WARNING: ThreadSanitizer: " in said:
+        return True, re.search(r"WARNING: ThreadSanitizer: ([a-z -]*)", said)[1].strip()
+    reached = re.search(r'"(VM \d.*)"', said)
+    return True, reached[1] if reached else "hangs" if code is None else "a test fails"
+
+
+def main() -> int:
+    failed = 0
+    for mutant in MUTANTS:
+        if len(sys.argv) > 1 and sys.argv[1] not in mutant.name:
+            continue
+        try:
+            noticed, how = run(mutant)
+        except subprocess.CalledProcessError:
+            noticed, how = False, "does not build"
+        failed += not noticed
+        print(f"race mutant {mutant.name}: {'noticed: ' if noticed else 'FAIL: '}{how}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
