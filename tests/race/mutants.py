@@ -35,8 +35,9 @@ MUTANTS = [
            "  invalidate(ipa, bytes, leaf_only);\n  grace_.synchronize();", "  grace_.synchronize();", MACHINE),
     Mutant("tables-released-without-grace", "stage2/domain.cpp", "  grace_.synchronize();\n  gone.release();",
            "  gone.release();", MACHINE),
-    Mutant("array-freed-without-grace", "stage2/domain.cpp", "grace_.retire(std::unique_ptr<Retired>{old});",
-           "static_cast<Retired*>(old)->expire();", MACHINE),
+    Mutant("array-loaded-outside-a-section", "stage2/domain.cpp",
+           "    const Grace::ReadSection section{grace_};\n    array = array_.load(std::memory_order_acquire);\n",
+           "    array = array_.load(std::memory_order_acquire);\n    for (int n = 0; n < 50; ++n) weir::race::yield();\n", MACHINE),
     Mutant("published-late", "stage2/domain.cpp",
            "  auto installed = smmu.install_ste(sid, ste);",
            "  drop(added.span());\n  auto installed = smmu.install_ste(sid, ste);\n"
