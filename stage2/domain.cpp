@@ -402,6 +402,7 @@ std::expected<void, Error> S2Domain::map(IPA ipa, PA pa, std::uint64_t bytes, co
     finish(ipa, bytes, gone, change);
     return mapped;
   }
+  lowest_ = std::min(lowest_, ipa);
   highest_ = std::max(highest_, ipa + bytes);
   highest_pa_ = std::max(highest_pa_, pa + bytes);
   return {};
@@ -575,7 +576,7 @@ bool S2Domain::check_invariants() const {
     if (!c->table->check_invariants() || (c != &first_ && !c->log && c->tags == 0)) return false;
     tags += c->tags;
     if (c == &first_ || c->log) continue;  // which need not be filled yet
-    for (IPA at{}; at < highest_;) {
+    for (IPA at = lowest_; at < highest_;) {
       const auto a = first_.table->lookup(at);
       const auto b = c->table->lookup(at);
       if (a.has_value() != b.has_value()) return false;

@@ -211,7 +211,8 @@ class S2Domain {
   Options options_;
   std::atomic<InvalidationArray*> array_;  // owned
   unsigned tags_ = 0;
-  IPA highest_{};  // ends of what has been mapped so far
+  IPA lowest_{~std::uint64_t{0}};  // begin and ends of what has been mapped so far
+  IPA highest_{};
   PA highest_pa_{};
 };
 
