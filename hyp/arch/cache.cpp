@@ -30,11 +30,17 @@ constexpr std::uint8_t kMte2 = 2;  // allocation tags in memory
 
 constexpr std::size_t words_to_bytes(std::uint8_t log2_words) { return std::size_t{4} << log2_words; }
 
-// Calls op(address) for each line of `line` bytes that [at, at + bytes) touches.
+// Calls op(address) for each line of `line` bytes that [at, at + bytes) touches. Whole VMs go through here: eight at a time.
 template <typename Op>
 void for_lines(const void* at, std::size_t bytes, std::size_t line, Op op) {
   const auto start = reinterpret_cast<std::uint64_t>(at);
-  for (std::uint64_t p = start & ~(line - 1); p < start + bytes; p += line) op(p);
+  const std::uint64_t end = start + bytes;
+  std::uint64_t p = start & ~(line - 1);
+  for (; p < end && end - p >= 8 * line;) {
+#pragma clang loop unroll(full)
+    for (unsigned i = 0; i < 8; ++i, p += line) op(p);
+  }
+  for (; p < end; p += line) op(p);
 }
 
 std::size_t data_line() { return words_to_bytes(READ_SYSREG_AS(CtrEl0, ctr_el0).get<CtrEl0::DminLine>()); }
@@ -68,7 +74,6 @@ void invalidate_instructions() {
 
 void zero_pages(void* at, std::size_t bytes) {
   const auto dczid = READ_SYSREG_AS(DczidEl0, dczid_el0);
-  const auto start = reinterpret_cast<std::uint64_t>(at);
   if (dczid.get<DczidEl0::DZP>()) {
     auto* words = static_cast<std::uint64_t*>(at);
     for (std::size_t i = 0; i < bytes / sizeof(std::uint64_t); ++i) words[i] = 0;
@@ -77,12 +82,10 @@ void zero_pages(void* at, std::size_t bytes) {
   const std::size_t block = words_to_bytes(dczid.get<DczidEl0::BS>());  // at most 2 KiB
   if (has_allocation_tags()) {
     // DC GZVA: the tags, too. Its name needs +memtag.
-    for (std::uint64_t p = start; p < start + bytes; p += block) {
-      asm volatile("sys #3, c7, c4, #4, %0" : : "r"(p) : "memory");
-    }
+    for_lines(at, bytes, block, [](std::uint64_t p) { asm volatile("sys #3, c7, c4, #4, %0" : : "r"(p) : "memory"); });
     return;
   }
-  for (std::uint64_t p = start; p < start + bytes; p += block) asm volatile("dc zva, %0" : : "r"(p) : "memory");
+  for_lines(at, bytes, block, [](std::uint64_t p) { asm volatile("dc zva, %0" : : "r"(p) : "memory"); });
 }
 
 }  // namespace weir

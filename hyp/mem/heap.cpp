@@ -45,13 +45,13 @@ constinit std::atomic<std::uint64_t> metadata_used{0};
 void heap_init(unsigned pcpus) {
   const std::uint64_t bytes = kHeapBytes + pcpus * kSegment;
   metadata_bytes = kMetadataBytes + pcpus * kMetadataBytesPerPcpu;
-  const auto region = allocate_pages(bytes, kSegment);
+  const auto region = allocate_raw_pages(bytes, kSegment);  // mimalloc clears what is to be clear
   const auto metadata = allocate_pages(metadata_bytes);
   if (!region || !metadata) panic("no %llu MiB for the heap", static_cast<unsigned long long>(bytes >> 20));
   metadata_base = reinterpret_cast<std::uint64_t>(direct(*metadata));
   mi_process_init();
   mi_option_set(kLimitOsAlloc, 1);
-  const bool zeroed = true;
+  const bool zeroed = false;
   const bool committed = true;  // always there: nothing to commit, nothing to give back
   if (!mi_manage_os_memory(direct(*region), bytes, committed, false, zeroed, -1)) panic("mimalloc refuses its region");
 }

@@ -144,7 +144,7 @@ void memory_init(std::span<const MemoryRange> ram, std::span<const MemoryRange> 
   el2::use_page_allocator();
 }
 
-std::expected<PA, MemoryError> allocate_pages(std::size_t bytes, std::size_t alignment) {
+std::expected<PA, MemoryError> allocate_raw_pages(std::size_t bytes, std::size_t alignment) {
   if (bytes == 0 || bytes > (std::uint64_t{1} << 48) || !std::has_single_bit(alignment) || alignment < kPage4K) {
     return std::unexpected{MemoryError::bad_argument};
   }
@@ -155,8 +155,13 @@ std::expected<PA, MemoryError> allocate_pages(std::size_t bytes, std::size_t ali
     at = pages.take(size, alignment);
   }
   if (!at) return std::unexpected{MemoryError::out_of_memory};
-  scrub(*at, size);
   return *at;
+}
+
+std::expected<PA, MemoryError> allocate_pages(std::size_t bytes, std::size_t alignment) {
+  const auto at = allocate_raw_pages(bytes, alignment);
+  if (at) scrub(*at, round_up(bytes));
+  return at;
 }
 
 void free_pages(PA at, std::size_t bytes) {

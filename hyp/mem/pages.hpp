@@ -28,6 +28,8 @@ void heap_init(unsigned pcpus);
 // Physically contiguous memory: zeroed, cleaned and invalidated to the point of coherency. `bytes` is rounded up to
 // 4 KiB; `alignment` is a power of two, at least 4 KiB.
 [[nodiscard]] std::expected<PA, MemoryError> allocate_pages(std::size_t bytes, std::size_t alignment = kPage4K);
+// The same with whatever the memory holds: for what only EL2 itself reads, and not before it has written it.
+[[nodiscard]] std::expected<PA, MemoryError> allocate_raw_pages(std::size_t bytes, std::size_t alignment = kPage4K);
 // Gives back what allocate_pages gave, or any page-aligned part of it.
 void free_pages(PA at, std::size_t bytes);
 [[nodiscard]] std::uint64_t free_bytes();

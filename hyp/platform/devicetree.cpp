@@ -1,5 +1,8 @@
 #include "hyp/platform/devicetree.hpp"
 
+#include <algorithm>
+#include <array>
+
 extern "C" {
 #include <libfdt.h>
 }
@@ -84,13 +87,88 @@ bool Node::enabled() const {
   return true;
 }
 
+namespace {
+
+// How the nodes of the tree that was opened last hang together: libfdt finds out by walking the blob, byte by byte, for each
+// question. Nodes of other trees, and of those with more nodes than this, are asked of libfdt.
+class Index {
+ public:
+  struct Entry {
+    int offset;
+    std::uint32_t phandle;  // 0: none
+    std::uint16_t parent;   // of the root: itself
+    std::uint16_t end;      // behind the last node below it
+  };
+
+  void build(const void* fdt) {
+    fdt_ = nullptr;
+    count_ = 0;
+    int depth = 0;
+    std::size_t open = 0;  // the node that we are in
+    for (int at = 0; at >= 0 && depth >= 0; at = fdt_next_node(fdt, at, &depth)) {
+      if (count_ == entries_.size()) return;
+      // `depth` counts from 0 at the root; nodes at this one and deeper are over.
+      for (; count_ != 0 && depths_[open] >= depth; open = entries_[open].parent) close(open);
+      entries_[count_] = {at, fdt_get_phandle(fdt, at), static_cast<std::uint16_t>(open), 0};
+      depths_[count_] = static_cast<std::int16_t>(depth);
+      open = count_++;
+    }
+    for (; open != 0; open = entries_[open].parent) close(open);
+    close(0);
+    fdt_ = fdt;
+  }
+
+  // nullptr: ask libfdt.
+  [[nodiscard]] const Entry* find(const void* fdt, int offset) const {
+    if (fdt != fdt_) return nullptr;
+    const Entry* const found = std::ranges::lower_bound(entries_.data(), end(), offset, {}, &Entry::offset);
+    return found != end() && found->offset == offset ? found : nullptr;
+  }
+  [[nodiscard]] const Entry* begin() const { return entries_.data(); }
+  [[nodiscard]] const Entry* end() const { return entries_.data() + count_; }
+
+ private:
+  void close(std::size_t i) { entries_[i].end = static_cast<std::uint16_t>(count_); }
+
+  const void* fdt_ = nullptr;
+  std::size_t count_ = 0;
+  std::array<Entry, 1024> entries_{};
+  std::array<std::int16_t, 1024> depths_{};
+};
+constinit Index index;
+
+}  // namespace
+
 // Of no node, each of these is no node; libfdt would take -1 for "before the root".
-Node Node::parent() const { return offset_ <= 0 ? Node{} : Node{fdt_, fdt_parent_offset(fdt_, offset_)}; }
-Node Node::first_child() const { return offset_ < 0 ? Node{} : Node{fdt_, fdt_first_subnode(fdt_, offset_)}; }
-Node Node::next_sibling() const { return offset_ < 0 ? Node{} : Node{fdt_, fdt_next_subnode(fdt_, offset_)}; }
-Node Node::next() const { return offset_ < 0 ? Node{} : Node{fdt_, fdt_next_node(fdt_, offset_, nullptr)}; }
+Node Node::parent() const {
+  if (offset_ <= 0) return {};
+  if (const auto* e = index.find(fdt_, offset_)) return {fdt_, index.begin()[e->parent].offset};
+  return {fdt_, fdt_parent_offset(fdt_, offset_)};
+}
+Node Node::first_child() const {
+  if (offset_ < 0) return {};
+  if (const auto* e = index.find(fdt_, offset_))
+    return e + 1 < index.begin() + e->end ? Node{fdt_, e[1].offset} : Node{};
+  return {fdt_, fdt_first_subnode(fdt_, offset_)};
+}
+Node Node::next_sibling() const {
+  if (offset_ < 0) return {};
+  if (const auto* e = index.find(fdt_, offset_)) {
+    const auto* next = index.begin() + e->end;
+    return next != index.end() && next->parent == e->parent && offset_ != 0 ? Node{fdt_, next->offset} : Node{};
+  }
+  return {fdt_, fdt_next_subnode(fdt_, offset_)};
+}
+Node Node::next() const {
+  if (offset_ < 0) return {};
+  if (const auto* e = index.find(fdt_, offset_)) return e + 1 != index.end() ? Node{fdt_, e[1].offset} : Node{};
+  return {fdt_, fdt_next_node(fdt_, offset_, nullptr)};
+}
 Node Node::by_phandle(std::uint32_t phandle) const {
-  return offset_ < 0 ? Node{} : Node{fdt_, fdt_node_offset_by_phandle(fdt_, phandle)};
+  if (offset_ < 0 || phandle == 0 || phandle == ~std::uint32_t{0}) return {};
+  if (index.find(fdt_, offset_) == nullptr) return {fdt_, fdt_node_offset_by_phandle(fdt_, phandle)};
+  const auto* found = std::ranges::find(index.begin(), index.end(), phandle, &Index::Entry::phandle);
+  return found != index.end() ? Node{fdt_, found->offset} : Node{};
 }
 Node Node::by_path(const char* path) const { return offset_ < 0 ? Node{} : Node{fdt_, fdt_path_offset(fdt_, path)}; }
 
@@ -103,6 +181,7 @@ Node Node::child(const char* name) const {
 Opened open(const void* blob, std::size_t bytes) {
   const int result = fdt_check_full(blob, bytes);
   if (result != 0) return {.root = {}, .error = fdt_strerror(result)};
+  index.build(blob);
   return {.root = {blob, 0}, .error = nullptr};
 }
 

@@ -57,7 +57,7 @@ class Node {
   [[nodiscard]] bool compatible(const char* name) const;
   [[nodiscard]] bool enabled() const;  // neither it nor a parent has a status other than okay
 
-  [[nodiscard]] Node parent() const;       // walks from the root: slow
+  [[nodiscard]] Node parent() const;
   [[nodiscard]] Node first_child() const;  // for (Node c = n.first_child(); c; c = c.next_sibling())
   [[nodiscard]] Node next_sibling() const;
   [[nodiscard]] Node child(const char* name) const;
@@ -73,7 +73,8 @@ class Node {
   int offset_{-1};
 };
 
-// The root of the tree in `blob`; otherwise libfdt's words for what is wrong with it.
+// The root of the tree in `blob`, which does not change afterwards; not for several threads at once. Walking is quick in the
+// tree that was opened last. Otherwise: libfdt's words for what is wrong with it.
 struct Opened {
   Node root;
   const char* error{};

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <memory>
+#include <vector>
 
+#include "hyp/platform/devicetree.hpp"
 #include "tests/unit/platform/virt_tree.hpp"
 
 namespace weir {
@@ -326,6 +328,30 @@ constexpr Case kCases[] = {
 };
 INSTANTIATE_TEST_SUITE_P(All, PlatformErrors, testing::ValuesIn(kCases),
                          [](const auto& info) { return info.param.name; });
+
+// ---- The index of the tree that was opened last says what libfdt says.
+
+std::vector<int> walk(dt::Node root) {
+  std::vector<int> seen;
+  for (dt::Node n = root; n; n = n.next()) {
+    for (const dt::Node other : {n, n.parent(), n.first_child(), n.next_sibling()})
+      seen.push_back(other ? other.offset() : -1);
+    const dt::Property phandle = n.property("phandle");
+    if (phandle) seen.push_back(root.by_phandle(phandle.cell(0)).offset());
+  }
+  seen.push_back(root.by_phandle(0x7654'3210) ? 1 : -1);
+  return seen;
+}
+
+TEST(Devicetree, WalksTheTreeThatWasOpenedLastAsAnyOther) {
+  const Bytes blob = virt_tree().blob();
+  const dt::Node root = dt::open(blob.data(), blob.size()).root;
+  const std::vector<int> indexed = walk(root);
+  const Bytes other = virt_tree().blob();
+  ASSERT_TRUE(dt::open(other.data(), other.size()).root);
+  EXPECT_EQ(walk(root), indexed);
+  EXPECT_GT(indexed.size(), 50U);
+}
 
 // ---- Damaged trees. There is nothing to assert: the sanitizers do.
 
