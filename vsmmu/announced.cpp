@@ -119,7 +119,8 @@ void announce_idr0(const Config& config, const Common& all, Announced& a) {
       .set<IDR0::ATS>(ats)
       .set<IDR0::ATSRECERR>(ats && config.ats_errors && all.has0<IDR0::ATSRECERR>())
       .set<IDR0::PRI>(ats && config.pri && all.has0<IDR0::PRI>())
-      .set<IDR0::ASID16>(config.asid16 && all.has0<IDR0::ASID16>())
+      // Host ASIDs stand for the guest's, whatever their width.
+      .set<IDR0::ASID16>(config.asid16 && (config.precise || all.has0<IDR0::ASID16>()))
       .set<IDR0::MSI>(config.msi && config.coherent && all.has0<IDR0::COHACC>())
       .set<IDR0::SEV>(config.sev)
       .set<IDR0::TTENDIAN>(all.mixed_endian ? smmu::TtEndian::mixed : smmu::TtEndian::little)
@@ -130,7 +131,9 @@ void announce_idr0(const Config& config, const Common& all, Announced& a) {
 }
 
 void announce_idr1(const Config& config, const Common& all, Announced& a) {
-  const unsigned ssid_bits = std::min(config.ssid_bits, all.ssid_bits);
+  // The hardware reads tables of context descriptors as they are: with ASIDs that every instance must understand.
+  const bool bridged = a.idr0.get<IDR0::ASID16>() && !all.has0<IDR0::ASID16>();
+  const unsigned ssid_bits = bridged ? 0 : std::min(config.ssid_bits, all.ssid_bits);
   a.idr1.set<IDR1::SIDSIZE>(std::min(config.sid_bits, all.sid_bits))
       .set<IDR1::SSIDSIZE>(ssid_bits)
       .set<IDR1::CMDQS>(std::min(config.cmdq_log2, 19u))

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "guest-abi/smmu/command.hpp"
 #include "vsmmu/ports.hpp"
@@ -35,9 +36,13 @@ class CommandQueue {
   // The command at CONS, valid until consumed() or stop().
   [[nodiscard]] Next next(GuestMemory& memory);
   [[nodiscard]] const smmu::Command& current() const { return chunk_[taken_]; }
-  void consumed() {
-    ++taken_;
-    cons_ = ring_.next(cons_);
+  // It and those behind it that have been copied, too.
+  [[nodiscard]] std::span<const smmu::Command> copied() const {
+    return std::span{chunk_}.subspan(taken_, fetched_ - taken_);
+  }
+  void consumed(std::uint32_t n = 1) {
+    taken_ += n;
+    cons_ = ring_.next(cons_, n);
   }
   [[nodiscard]] std::uint32_t cons() const { return cons_; }
   [[nodiscard]] std::uint32_t prod() const { return prod_; }
@@ -49,7 +54,7 @@ class CommandQueue {
  private:
   static constexpr std::uint32_t kPosted = 1u << 31;
   static constexpr std::uint32_t kIndex = smmu::CMDQ_PROD::WR::mask;
-  static constexpr std::uint32_t kChunk = 32;
+  static constexpr std::uint32_t kChunk = 64;
   static constexpr unsigned kLog2Command = 4;
 
   std::atomic<std::uint32_t> posted_{0};

@@ -1,5 +1,6 @@
 // The command side of a vSMMU: consuming its queue, and what of it takes more than one step.
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "vsmmu/vsmmu.hpp"
@@ -14,12 +15,12 @@ bool VSmmu::consuming() const {
 
 Progress VSmmu::consume(Bounds& left) {
   for (;;) {
-    if (!finish_pending(left)) return Progress::again;
+    if (pending_ != Pending::none && !finish_pending(left)) return Progress::again;
     if (!consuming()) {
       (void)queue_.take_posted(false);
       return Progress::done;
     }
-    if (left.commands == 0) {
+    if (left.commands == 0 || left.pushed == 0) {
       publish_progress();
       return Progress::again;
     }
@@ -35,17 +36,27 @@ Progress VSmmu::consume(Bounds& left) {
         continue;
       case CommandQueue::Next::abort: command_error(smmu::CmdqError::CERROR_ABT); continue;
     }
-    const smmu::Command& c = queue_.current();
-    switch (execute(c)) {
-      case Step::consumed:
-        left.commands -= std::min(left.commands, fanout_.take_extra());
-        ++counters_.commands[static_cast<std::size_t>(c.opcode())];
-        queue_.consumed();
-        break;
-      case Step::pending: break;  // consumed when it is finished
-      case Step::illegal: command_error(smmu::CmdqError::CERROR_ILL); break;
-    }
+    execute_copied(left);
   }
+}
+
+// Until one takes more than a step, or is illegal, or a bound is reached. One command has been counted already.
+void VSmmu::execute_copied(Bounds& left) {
+  const std::span<const smmu::Command> copied = queue_.copied();
+  const std::size_t most = std::min<std::size_t>(copied.size(), left.commands + 1);
+  std::size_t n = 0;
+  Step step = Step::consumed;
+  while (n < most && left.pushed != 0) {
+    const smmu::Command& c = copied[n];
+    step = execute(c);
+    left.pushed -= std::min(left.pushed, fanout_.take_pushed());
+    if (step != Step::consumed) break;
+    ++counters_.commands[static_cast<std::size_t>(c.opcode())];
+    ++n;
+  }
+  left.commands -= static_cast<unsigned>(n == 0 ? 0 : n - 1);
+  queue_.consumed(static_cast<std::uint32_t>(n));
+  if (step == Step::illegal) command_error(smmu::CmdqError::CERROR_ILL);
 }
 
 // Issues what is batched, then lets the guest see how far its queue has been consumed.
@@ -86,26 +97,28 @@ bool VSmmu::asid_exists(ASID asid) const { return announced_.idr0.get<smmu::IDR0
 
 bool VSmmu::ssid_exists(SubstreamID ssid) const { return ssid.value >> announced_.ssid_bits() == 0; }
 
+bool VSmmu::granule_offered(smmu::TlbiGranule tg) const {
+  using smmu::IDR5;
+  switch (tg) {
+    case smmu::TlbiGranule::none: return true;
+    case smmu::TlbiGranule::size4k: return announced_.idr5.get<IDR5::GRAN4K>();
+    case smmu::TlbiGranule::size16k: return announced_.idr5.get<IDR5::GRAN16K>();
+    case smmu::TlbiGranule::size64k: return announced_.idr5.get<IDR5::GRAN64K>();
+  }
+  return false;
+}
+
 // An address-based TLBI, in the one form that every instance understands as the vSMMU would.
 template <typename T>
 void VSmmu::invalidate_address(T c) {
-  using smmu::IDR5;
-  switch (c.template get<typename T::TG>()) {
-    case smmu::TlbiGranule::none: break;
-    case smmu::TlbiGranule::size4k:
-      if (!announced_.idr5.get<IDR5::GRAN4K>()) return;  // no such entries
-      break;
-    case smmu::TlbiGranule::size16k:
-      if (!announced_.idr5.get<IDR5::GRAN16K>()) return;
-      // Reserved without DS and treated as "any level" (4.4.1.1): an instance with DS would take it literally.
-      if (c.template get<typename T::TTL>() == 1 && !announced_.idr5.get<IDR5::DS>())
-        c.template set<typename T::TTL>(0);
-      break;
-    case smmu::TlbiGranule::size64k:
-      if (!announced_.idr5.get<IDR5::GRAN64K>()) return;
-      break;
+  if (c.template get<typename T::TG>() != smmu::TlbiGranule::none) {
+    if (!granule_offered(c.template get<typename T::TG>())) return;  // no such entries
+    // Reserved without DS and treated as "any level" (4.4.1.1): an instance with DS would take it literally.
+    if (c.template get<typename T::TG>() == smmu::TlbiGranule::size16k && c.template get<typename T::TTL>() == 1 &&
+        !announced_.idr5.get<smmu::IDR5::DS>())
+      c.template set<typename T::TTL>(0);
   }
-  fanout_.invalidate_address(c);
+  fanout_.invalidate(c);
 }
 
 VSmmu::Step VSmmu::execute(const smmu::Command& c) {
@@ -147,14 +160,19 @@ VSmmu::Step VSmmu::execute(const smmu::Command& c) {
         if (announced_.ssid_bits() != 0) return Step::consumed;
         ssid = {};
       }
-      if (const Stream* s = find(VStreamID{t.get<smmu::CfgiCd::StreamID>()}))
-        fanout_.push(*s->backing, smmu::cfgi_cd(s->sid, ssid, t.get<smmu::CfgiCd::Leaf>()));
+      const Stream* const s = find(VStreamID{t.get<smmu::CfgiCd::StreamID>()});
+      if (s == nullptr) return Step::consumed;
+      if (ssid.value == 0 && may_be_held(*s)) return recopy(*s);
+      fanout_.push(*s->backing, smmu::cfgi_cd(s->sid, ssid, t.get<smmu::CfgiCd::Leaf>()));
       return Step::consumed;
     }
-    case Opcode::CFGI_CD_ALL:
-      if (const Stream* s = find(VStreamID{typed<smmu::CfgiCdAll>(c).get<smmu::CfgiCdAll::StreamID>()}))
-        fanout_.push(*s->backing, smmu::cfgi_cd_all(s->sid));
+    case Opcode::CFGI_CD_ALL: {
+      const Stream* const s = find(VStreamID{typed<smmu::CfgiCdAll>(c).get<smmu::CfgiCdAll::StreamID>()});
+      if (s == nullptr) return Step::consumed;
+      if (may_be_held(*s)) return recopy(*s);
+      fanout_.push(*s->backing, smmu::cfgi_cd_all(s->sid));
       return Step::consumed;
+    }
     case Opcode::ATC_INV: invalidate_atc(typed<smmu::AtcInv>(c)); return Step::consumed;
     case Opcode::PRI_RESP:
       if (registers_.cr0().get<smmu::CR0::SMMUEN>()) answer_page_request(typed<smmu::PriResp>(c));  // else IGNORED
@@ -194,7 +212,8 @@ bool VSmmu::finish_pending(Bounds& left) {
       if (left.polls == 0) return false;
       --left.polls;
     }
-    cursor_ = to_drain_ = 0;
+    draining_ = fanout_.synced();
+    to_drain_ = 0;
     pending_ = Pending::events;
   }
   if (pending_ == Pending::events) {
@@ -205,10 +224,10 @@ bool VSmmu::finish_pending(Bounds& left) {
   for (; cursor_ < end_; ++cursor_) {
     if (left.installs == 0 || left.commands == 0) return false;
     --left.commands;
-    if (update(streams_[cursor_], pending_ == Pending::cfgi)) --left.installs;
+    if (update(streams_[cursor_], pending_)) --left.installs;
   }
   const Pending why = std::exchange(pending_, Pending::none);
-  if (why == Pending::cfgi) {
+  if (why == Pending::cfgi || why == Pending::cd) {
     ++counters_.commands[static_cast<std::size_t>(queue_.current().opcode())];
     queue_.consumed();
   } else if (why == Pending::cr0) {
@@ -229,9 +248,12 @@ void VSmmu::finish_all() {
 // Faults of transactions that ended before the SYNC are visible before it completes (4.7.3). What a queue held when the
 // SYNC completed is at most what fits, however fast others fill it.
 bool VSmmu::drain_events(Bounds& left) {
-  for (; cursor_ < fanout_.backings().size(); ++cursor_, to_drain_ = 0) {
-    stage2::SmmuPort& port = *fanout_.backings()[cursor_].port;
-    if (to_drain_ == 0) to_drain_ = 1u << port.capabilities().idr1.get<smmu::IDR1::EVENTQS>();
+  for (; draining_ != 0; draining_ &= draining_ - 1) {
+    stage2::SmmuPort& port = *fanout_.backings()[static_cast<std::size_t>(std::countr_zero(draining_))].port;
+    if (to_drain_ == 0) {
+      if (!drain_.events_pending(port)) continue;
+      to_drain_ = 1u << port.capabilities().idr1.get<smmu::IDR1::EVENTQS>();
+    }
     while (to_drain_ != 0) {
       if (left.events == 0) return false;
       const unsigned most = std::min(left.events, to_drain_);
@@ -289,6 +311,17 @@ void VSmmu::start_restream(Pending why, std::size_t first, std::size_t end) {
   pending_ = why;
   cursor_ = first;
   end_ = end;
+}
+
+// Whether Weir holds the context descriptor of the stream, or could, if it can be read now.
+bool VSmmu::may_be_held(const Stream& s) const {
+  return held_ && uses_stage1(s.installed) && s.installed.get<smmu::Ste::S1CDMax>() == 0;
+}
+
+VSmmu::Step VSmmu::recopy(const Stream& s) {
+  const auto at = static_cast<std::size_t>(&s - streams_.get());
+  start_restream(Pending::cd, at, at + 1);
+  return Step::pending;
 }
 
 // For the streams with vSIDs `first` to `last`.

@@ -50,9 +50,48 @@ Event as(const Event& from, Fill fill) {
   return typed;
 }
 
+// Where the guest keeps the CD that this transaction uses, if that is known without reading its tables.
+std::optional<IPA> cd_address(const Event& physical, const smmu::Ste& ste, std::optional<IPA> copied_from) {
+  using STE = smmu::Ste;
+  if (copied_from) return copied_from;
+  const IPA table = ste.get<STE::S1ContextPtr>();
+  if (ste.get<STE::S1CDMax>() == 0) return table;
+  if (ste.get<STE::S1Fmt>() != smmu::S1Fmt::linear) return std::nullopt;  // the CD or its pointer: not known
+  const std::uint64_t index = physical.get<Event::SSV>() ? physical.get<Event::SubstreamID>().value : 0;
+  if (index >> ste.get<STE::S1CDMax>() != 0) return std::nullopt;
+  return table + index * sizeof(STE);  // a CD is as large
+}
+
+// The same for whatever configuration the event is of; no value where that is in doubt.
+std::optional<IPA> cd_address(const Event& physical, const StreamFacts& stream) {
+  std::optional<IPA> at;
+  bool doubt = false;
+  const auto consider = [&](const smmu::Ste& ste, std::optional<IPA> copied_from) {
+    if (!uses_stage1(ste)) return;
+    const std::optional<IPA> here = cd_address(physical, ste, copied_from);
+    doubt = doubt || !here || (at && *at != *here);
+    at = here;
+  };
+  consider(stream.installed, stream.context);
+  if (stream.previous) consider(stream.previous->installed, stream.previous->context);
+  return doubt ? std::nullopt : at;
+}
+
+Rebuilt cd_fetch(const Event& physical, const StreamFacts& stream) {
+  if (!may_use_stage1(stream)) return kHost;
+  // FetchAddr is a PA: replaced by the guest's own address where there is no doubt about it.
+  Event e = visible(physical, stream.vsid);
+  if (const auto at = cd_address(physical, stream))
+    e = as<smmu::FCdFetch>(e, [&](smmu::FCdFetch& f) { f.set<smmu::FCdFetch::FetchAddr>(at->value); });
+  return to_guest(e);
+}
+
 // Stage 2 refused an access that stage 1 of the guest's configuration made: its own SMMU would have had an external
 // abort (7.3.10, 7.3.12). `ipa` is an address that the guest wrote itself.
 Rebuilt external_abort(const Event& physical, EventClass what, std::uint64_t ipa, const StreamFacts& stream) {
+  // Of a CD that Weir holds: an address that the guest does not know.
+  if (what == EventClass::CD && (stream.context || (stream.previous && stream.previous->context)))
+    ipa = cd_address(physical, stream).value_or(IPA{}).value;
   ipa &= bit_mask(stream.oas_bits - 1, 0);
   if (what == EventClass::CD)
     return to_guest(as<smmu::FCdFetch>(header(physical, EventId::F_CD_FETCH, stream.vsid),
@@ -126,35 +165,6 @@ Rebuilt bad_ste(const Event& physical, const StreamFacts& stream) {
   Event e = header(physical, fault->event, stream.vsid);
   if (fault->event == EventId::F_STE_FETCH)
     e = as<smmu::FSteFetch>(e, [&](smmu::FSteFetch& f) { f.set<smmu::FSteFetch::FetchAddr>(fault->fetch.value); });
-  return to_guest(e);
-}
-
-// Where the guest keeps the CD that this transaction uses, if that is known without reading its tables.
-std::optional<IPA> cd_address(const Event& physical, const smmu::Ste& ste) {
-  using STE = smmu::Ste;
-  const IPA table = ste.get<STE::S1ContextPtr>();
-  if (ste.get<STE::S1CDMax>() == 0) return table;
-  if (ste.get<STE::S1Fmt>() != smmu::S1Fmt::linear) return std::nullopt;  // the CD or its pointer: not known
-  const std::uint64_t index = physical.get<Event::SSV>() ? physical.get<Event::SubstreamID>().value : 0;
-  if (index >> ste.get<STE::S1CDMax>() != 0) return std::nullopt;
-  return table + index * sizeof(STE);  // a CD is as large
-}
-
-Rebuilt cd_fetch(const Event& physical, const StreamFacts& stream) {
-  if (!may_use_stage1(stream)) return kHost;
-  // FetchAddr is a PA: replaced by the guest's own address where there is no doubt about it.
-  std::optional<IPA> at;
-  bool doubt = false;
-  const auto consider = [&](const smmu::Ste& ste) {
-    if (!uses_stage1(ste)) return;
-    const std::optional<IPA> here = cd_address(physical, ste);
-    doubt = doubt || !here || (at && *at != *here);
-    at = here;
-  };
-  consider(stream.installed);
-  if (stream.previous) consider(stream.previous->installed);
-  Event e = visible(physical, stream.vsid);
-  if (at && !doubt) e = as<smmu::FCdFetch>(e, [&](smmu::FCdFetch& f) { f.set<smmu::FCdFetch::FetchAddr>(at->value); });
   return to_guest(e);
 }
 

@@ -23,6 +23,7 @@ enum class EventOwner : std::uint8_t {
 struct StreamConfig {
   std::optional<SteFault> fault;  // why the physical STE is invalid
   smmu::Ste installed;            // the physical STE
+  std::optional<IPA> context{};   // where the guest keeps the CD of which Weir holds a copy
 };
 
 // What is known of the stream that an event came from.
@@ -30,6 +31,7 @@ struct StreamFacts {
   VStreamID vsid;
   std::optional<SteFault> fault;
   smmu::Ste installed;
+  std::optional<IPA> context{};
   bool record_bad_streamid{};            // CR2.RECINVSID
   bool enabled = true;                   // SMMUEN, before or after a change that is under way
   bool ats{};                            // the device was granted ATS

@@ -25,6 +25,7 @@ std::optional<EventReport> VSmmu::handle_event(stage2::SmmuPort& smmu, const smm
     Rebuilt rebuilt = rebuild_event(event, {.vsid = s->vsid,
                                             .fault = s->fault,
                                             .installed = s->installed,
+                                            .context = s->context,
                                             .record_bad_streamid = registers_.cr2().get<smmu::CR2::RECINVSID>(),
                                             .enabled = enabled,
                                             .ats = s->grant.ats != AtsGrant::none,

@@ -1,12 +1,16 @@
 // The physical instances behind a vSMMU: batches of commands for each, what has been issued without a SYNC, and which
-// tags can hold stage-1 entries (design: "One guest invalidation, step by step", points 4 and 5).
+// tags can hold stage-1 entries (design: "One guest invalidation, step by step", points 4 and 5). Sets of instances are
+// masks, so that a command costs as much as the instances that it concerns.
 //
-// Strict: a TLBI goes to every dirty tag. A tag is dirty from before the first stage-1 STE that uses it is installed
-// until an NH_ALL for it, sent while none is, has completed.
+// A tag is dirty from before the first stage-1 STE that uses it is installed until an NH_ALL for it, sent while none is,
+// has completed. Strict: there is one tag for each instance, and a TLBI goes to every dirty one. Precise: a second one
+// serves streams whose context descriptor Weir holds; what has an ASID goes where the ASID lives, under its host ASID.
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <utility>
@@ -14,10 +18,19 @@
 #include "guest-abi/smmu/command.hpp"
 #include "stage2/port.hpp"
 #include "stage2/tag.hpp"
+#include "vsmmu/asid_table.hpp"
+#include "vsmmu/batch.hpp"
 #include "vsmmu/fault_injection.hpp"
 #include "vsmmu/range.hpp"
 
 namespace weir::vsmmu {
+
+// Whose context descriptors the hardware reads under a tag.
+enum class TagKind : std::uint8_t {
+  open,  // the guest's, in its memory: any ASID, at any time
+  held   // Weir's copies: host ASIDs (precise mode)
+};
+inline constexpr std::size_t kTagKinds = 2;
 
 // What a guest's TLB invalidations have become on one instance.
 struct BackingCounters {
@@ -29,106 +42,155 @@ struct BackingCounters {
 };
 
 struct Backing {
-  static constexpr std::size_t kBatch = 64;  // commands
-
   stage2::SmmuPort* port = nullptr;
-  std::unique_ptr<stage2::HostTag> tag;
-  smmu::Ste stage2;             // the stage-2 fields of every STE under this tag
-  unsigned stage1_streams = 0;  // with a stage-1 STE installed
-  unsigned reporting = 0;       // streams whose events the guest may see: all but those that abort
-  bool ranges = false;          // IDR3.RIL: understands ranges and level hints
-  bool dirty = false;
-  bool cleaning = false;  // an NH_ALL was sent with no stage-1 STE installed
-
-  std::size_t count = 0;  // commands in `batch`
-  std::array<smmu::Command, kBatch> batch;
-  bool unsynced = false;  // issued, and no SYNC since
-  bool waiting = false;
   stage2::Ticket ticket = 0;
+  unsigned number = 0;                          // in its Fanout
+  unsigned since_sync = 0;                      // TLB invalidations batched or issued
+  std::array<std::uint64_t, kTagKinds> vmid{};  // in place in a command's first word
   BackingCounters counters;
+  Batch batch;
+
+  std::array<std::unique_ptr<stage2::HostTag>, kTagKinds> tags;  // held: precise mode only
+  std::array<smmu::Ste, kTagKinds> stage2;                       // the stage-2 fields of every STE under the tag
+  std::array<unsigned, kTagKinds> stage1_streams{};              // with a stage-1 STE installed
+  unsigned reporting = 0;  // streams whose events the guest may see: all but those that abort
+
+  [[nodiscard]] stage2::HostTag* tag(TagKind kind) const { return tags[static_cast<std::size_t>(kind)].get(); }
 };
 
 class Fanout {
  public:
+  static constexpr std::size_t kMaxBackings = 64;
+  // With more invalidations than this for one instance and one SYNC, the rest become one of everything.
+  static constexpr unsigned kWiden = 256;
+
+  struct Options {
+    bool no_global_pages = false;  // see Config
+    bool late_events = false;
+  };
+
   Fanout() = default;
-  Fanout(std::unique_ptr<Backing[]> backings, std::size_t count);
+  // `asids`: precise mode.
+  Fanout(std::unique_ptr<Backing[]> backings, std::size_t count, std::unique_ptr<AsidTable> asids,
+         const Options& options);
 
   [[nodiscard]] std::span<Backing> backings() { return {backings_.get(), count_}; }
   [[nodiscard]] std::span<const Backing> backings() const { return {backings_.get(), count_}; }
   // nullptr: not behind this vSMMU.
   [[nodiscard]] Backing* find(const stage2::SmmuPort& port);
+  [[nodiscard]] bool precise() const { return asids_ != nullptr; }
+  [[nodiscard]] const AsidTable* asids() const { return asids_.get(); }
 
   // For one instance only.
   void push(Backing& b, const smmu::Command& c) {
-    if (b.count == Backing::kBatch) issue(b);
-    b.batch[b.count++] = c;
+    if (b.batch.full()) issue(b);
+    b.batch.add(c);
+    batched_ |= bit(b);
+    ++pushed_;
   }
-  // To every dirty tag, each with its own VMID.
-  template <typename Tlbi>
-  void invalidate(const Tlbi& c) {
-    invalidate(c, [this](Backing& b, const Tlbi& own) { push(b, own); });
-  }
-  // The same for an address, which may come with a range and a level hint. An instance that understands neither gets
-  // single steps, or, where these were too many, NH_ALL: NH_ASID would leave global entries.
-  template <typename Tlbi>
-  void invalidate_address(const Tlbi& c) {
-    invalidate(c, [this]<typename T>(Backing& b, const T& own) {
-      if (b.ranges || own.template get<typename T::TG>() == smmu::TlbiGranule::none) return push(b, own);
-      const Steps steps = Steps::of(own.template get<typename T::Address>().value,
-                                    {.tg = own.template get<typename T::TG>(),
-                                     .ttl = static_cast<unsigned>(own.template get<typename T::TTL>()),
-                                     .num = static_cast<unsigned>(own.template get<typename T::NUM>()),
-                                     .scale = static_cast<unsigned>(own.template get<typename T::SCALE>())});
-      T step = own;
-      step.template set<typename T::TG>(smmu::TlbiGranule::none).template set<typename T::TTL>(0u);
-      step.template set<typename T::NUM>(0u).template set<typename T::SCALE>(0u);
-      push_steps(b, step, steps);
-    });
-  }
+  // TLB invalidations of the guest's, to whoever may hold such entries. The VMID is put in.
+  void invalidate(const smmu::TlbiNhVa& c);
+  void invalidate(const smmu::TlbiNhVaa& c);
+  void invalidate(const smmu::TlbiNhAsid& c);
   void invalidate_all();
-  // Commands that invalidate_address() has pushed beyond one for each instance, since last asked.
-  [[nodiscard]] unsigned take_extra() { return std::exchange(extra_, 0u); }
+  // Commands that the calls above have batched, since last asked.
+  [[nodiscard]] unsigned take_pushed() { return std::exchange(pushed_, 0u); }
 
-  // A stage-1 STE is about to be installed, or has been replaced by another kind.
-  static void add_stage1(Backing& b);
-  static void remove_stage1(Backing& b) { --b.stage1_streams; }
+  // A stage-1 STE is about to be installed under the tag, or has been replaced by another kind.
+  void add_stage1(Backing& b, TagKind kind);
+  void remove_stage1(Backing& b, TagKind kind) { --b.stage1_streams[index(kind)]; }
+  void add_reporting(Backing& b) {
+    ++b.reporting;
+    reporting_ |= bit(b);
+  }
+  void remove_reporting(Backing& b) {
+    if (--b.reporting == 0) reporting_ &= ~bit(b);
+  }
+
+  // The host ASID of a context descriptor that is about to be shown to the hardware; no value: none is left. May wait
+  // for the hardware: unused ones are made clean.
+  [[nodiscard]] std::optional<ASID> acquire(Backing& b, ASID guest);
+  // The hardware has forgotten the descriptor.
+  void release(Backing& b, ASID guest) { asids_->release(guest, b.number); }
 
   // Issues what is batched.
-  void flush();
+  void flush() {
+    if (batched_ != 0) issue_all();
+  }
   // Issues a SYNC behind all that was issued before, on every instance that has something outstanding or may have
   // recorded events for the guest; does not wait.
   void submit_sync();
   // True once all SYNCs of submit_sync() have completed.
-  [[nodiscard]] bool completed();
+  [[nodiscard]] bool completed() { return waiting_ == 0 || poll(); }
+  [[nodiscard]] bool dirty(unsigned instance, TagKind kind) const {
+    return (dirty_[index(kind)] & bit(backings_[instance])) != 0;
+  }
+  // The instances that the last SYNC was submitted to.
+  [[nodiscard]] std::uint64_t synced() const { return synced_; }
+  // No tag is used any more.
+  void forget();
 
  private:
-  static constexpr std::uint64_t kMaxSteps = Backing::kBatch;
+  using Mask = std::uint64_t;
+  static constexpr std::uint64_t kMaxSteps = Batch::kCapacity;
+  static constexpr std::size_t kReclaim = 16;  // host ASIDs at a time
 
-  static void issue(Backing& b);
-  template <typename Tlbi, typename Fn>
-  void invalidate(Tlbi c, Fn&& fn) {
+  static constexpr std::size_t index(TagKind kind) { return static_cast<std::size_t>(kind); }
+  static constexpr auto kOpen = static_cast<std::size_t>(TagKind::open);
+  static constexpr auto kHeld = static_cast<std::size_t>(TagKind::held);
+  [[nodiscard]] static Mask bit(const Backing& b) { return Mask{1} << b.number; }
+  template <typename Fn>
+  void each(Mask mask, Fn&& fn) {
+    for (; mask != 0; mask &= mask - 1) fn(backings_[static_cast<std::size_t>(std::countr_zero(mask))]);
+  }
+
+  // To the tags `kind` of all in `to`; `c` has no VMID.
+  void send(Mask to, std::size_t kind, const smmu::Command& c) {
     if constexpr (kBreakDropInvalidation) return;  // FAULT INJECTION
-    for (Backing& b : backings())
-      if (b.dirty) fn(b, c.template set<typename Tlbi::VMID>(vmid_for(b)));
+    const Mask swallowed = to & wide_[kind];
+    if (swallowed != 0) count_swallowed(swallowed);
+    each(to & ~swallowed, [&](Backing& b) { send_one(b, kind, c); });
   }
-  template <typename Tlbi>
-  void push_steps(Backing& b, Tlbi step, const Steps& steps) {
-    if (steps.count > kMaxSteps) return push(b, smmu::tlbi_nh_all(step.template get<typename Tlbi::VMID>()));
-    for (std::uint64_t i = 0; i < steps.count; ++i)
-      push(b, step.template set<typename Tlbi::Address>(IOVA{steps.at(i)}));
-    extra_ += static_cast<unsigned>(steps.count - 1);
+  void send_one(Backing& b, std::size_t kind, const smmu::Command& c);
+  // An address, which may come with a range.
+  void send_address(Mask to, std::size_t kind, const smmu::Command& c);
+  void send_steps(Backing& b, std::size_t kind, const smmu::Command& c);
+  void send_all(Mask to, std::size_t kind);
+  void count_swallowed(Mask mask);
+  void widen(Backing& b, std::size_t kind) {
+    wide_[kind] |= bit(b);
+    batched_ |= bit(b);
   }
-  [[nodiscard]] VMID vmid_for(const Backing& b) const {
+  void close(Backing& b);
+  void issue(Backing& b);
+  void issue_all();
+  [[nodiscard]] bool poll();
+  void clean(Backing& b);
+  void reclaim(Backing& b);
+  [[nodiscard]] std::uint64_t vmid_for(const Backing& b, std::size_t kind) const {
     if constexpr (kBreakWrongVmid) {  // FAULT INJECTION
-      const VMID other = backings_[static_cast<std::size_t>(&b - backings_.get() + 1) % count_].tag->vmid();
-      return other == b.tag->vmid() ? VMID{static_cast<std::uint16_t>(other.value + 1)} : other;
+      const std::uint64_t other = backings_[(b.number + 1) % count_].vmid[kind];
+      return other == b.vmid[kind] ? other + smmu::TlbiNhAll::VMID::encode(VMID{1}) : other;
     }
-    return b.tag->vmid();
+    return b.vmid[kind];
   }
 
-  std::unique_ptr<Backing[]> backings_;
+  // Masks of instances.
+  Mask batched_ = 0;    // something is to be issued
+  Mask unsynced_ = 0;   // issued, and no SYNC since
+  Mask reporting_ = 0;  // Backing::reporting is not 0
+  Mask waiting_ = 0;    // a SYNC has not completed
+  Mask synced_ = 0;
+  std::array<Mask, kTagKinds> dirty_{};
+  std::array<Mask, kTagKinds> cleaning_{};  // an NH_ALL was sent with no stage-1 STE installed
+  std::array<Mask, kTagKinds> wide_{};      // NH_ALL goes out behind the batch, and covers what would be in it
+  Mask ranges_ = 0;                         // IDR3.RIL: understand ranges and level hints
+  Mask narrow_ = 0;                         // ASIDs of 8 bits
+  unsigned pushed_ = 0;
+  Options options_;
   std::size_t count_ = 0;
-  unsigned extra_ = 0;
+  std::unique_ptr<Backing[]> backings_;
+  std::unique_ptr<AsidTable> asids_;
 };
 
 }  // namespace weir::vsmmu

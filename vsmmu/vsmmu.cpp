@@ -18,6 +18,8 @@ std::expected<std::unique_ptr<VSmmu>, CreateFailure> VSmmu::create(const Config&
                                                                    const Bounds& bounds) {
   using stage2::Error;
   if (instances.empty()) return std::unexpected{CreateFailure{Error::incompatible, {}, "a backing instance"}};
+  if (instances.size() > Fanout::kMaxBackings)
+    return std::unexpected{CreateFailure{Error::incompatible, {}, "at most 64 backing instances"}};
   Config narrowed = config;
   narrowed.oas_bits = std::min(config.oas_bits, surroundings.domain.table().geometry().input_bits());
   const auto announced = announce(instances, narrowed);
@@ -28,31 +30,57 @@ std::expected<std::unique_ptr<VSmmu>, CreateFailure> VSmmu::create(const Config&
 
   auto backings = make_array<Backing>(instances.size());
   if (!backings) return std::unexpected{CreateFailure{Error::out_of_memory, {}, {}}};
-  std::size_t joined = 0;
-  const auto fail = [&](Error error, std::string_view feature) {
-    const CreateFailure failure{error, instances[joined]->name(), feature};
-    while (joined != 0) surroundings.domain.detach(std::move(backings[--joined].tag));
-    return std::unexpected{failure};
+  const std::span<Backing> all{backings.get(), instances.size()};
+  const auto give_back = [&] {
+    for (Backing& b : all)
+      for (auto& tag : b.tags)
+        if (tag) surroundings.domain.detach(std::move(tag));
   };
-  for (; joined < instances.size(); ++joined) {
-    Backing& b = backings[joined];
-    b.port = instances[joined];
-    if (const auto lacks = surroundings.domain.incompatibility(b.port->capabilities()))
-      return fail(Error::incompatible, stage2::to_string(*lacks));
-    auto tag = stage2::HostTag::create(*b.port);
-    if (!tag) return fail(tag.error(), {});
-    if (const auto ok = surroundings.domain.attach(**tag); !ok) return fail(ok.error(), {});
-    b.tag = std::move(*tag);
-    surroundings.domain.fill_stage2(*b.tag, b.stage2);
+  const auto no_memory = [&] {
+    give_back();
+    return std::unexpected{CreateFailure{Error::out_of_memory, {}, {}}};
+  };
+  std::uint64_t narrow = 0;
+  for (std::size_t i = 0; i < instances.size(); ++i) {
+    backings[i].port = instances[i];
+    if (!instances[i]->capabilities().idr0.get<smmu::IDR0::ASID16>()) narrow |= std::uint64_t{1} << i;
+    if (const auto joined = join(backings[i], surroundings.domain, config.precise); !joined) {
+      give_back();
+      return std::unexpected{joined.error()};
+    }
   }
 
   auto vsmmu = make<VSmmu>(*announced, surroundings, bounds);
-  if (!vsmmu) {
-    for (std::size_t i = 0; i < instances.size(); ++i) surroundings.domain.detach(std::move(backings[i].tag));
-    return std::unexpected{CreateFailure{Error::out_of_memory, {}, {}}};
+  if (!vsmmu) return no_memory();
+  std::unique_ptr<AsidTable> asids;
+  if (config.precise) {
+    asids = AsidTable::create(instances.size(), narrow);
+    vsmmu->held_ = HeldContexts::create(surroundings.domain, surroundings.hidden);
+    if (!asids || !vsmmu->held_) return no_memory();
   }
-  vsmmu->fanout_ = Fanout{std::move(backings), instances.size()};
+  vsmmu->fanout_ =
+      Fanout{std::move(backings),
+             instances.size(),
+             std::move(asids),
+             {.no_global_pages = config.precise && config.no_global_pages, .late_events = config.late_events}};
   return vsmmu;
+}
+
+// Gets `b` its tags, which join the domain; on failure perhaps only some of them.
+std::expected<void, CreateFailure> VSmmu::join(Backing& b, stage2::S2Domain& domain, bool precise) {
+  const auto fail = [&](stage2::Error error, std::string_view feature) {
+    return std::unexpected{CreateFailure{error, b.port->name(), feature}};
+  };
+  if (const auto lacks = domain.incompatibility(b.port->capabilities()))
+    return fail(stage2::Error::incompatible, stage2::to_string(*lacks));
+  for (std::size_t kind = 0; kind < (precise ? kTagKinds : 1); ++kind) {
+    auto tag = stage2::HostTag::create(*b.port);
+    if (!tag) return fail(tag.error(), {});
+    if (const auto ok = domain.attach(**tag); !ok) return fail(ok.error(), {});
+    b.tags[kind] = std::move(*tag);
+    domain.fill_stage2(*b.tags[kind], b.stage2[kind]);
+  }
+  return {};
 }
 
 VSmmu::VSmmu(const Announced& announced, const Surroundings& surroundings, const Bounds& bounds)
@@ -61,6 +89,7 @@ VSmmu::VSmmu(const Announced& announced, const Surroundings& surroundings, const
       drain_{surroundings.drain},
       domain_{surroundings.domain},
       bounds_{.commands = std::max(bounds.commands, 2u),  // one look at the queue finds out that it is empty
+              .pushed = std::max(bounds.pushed, 1u),
               .polls = std::max(bounds.polls, 1u),
               .installs = std::max(bounds.installs, 1u),
               .events = std::max(bounds.events, 1u)},
@@ -91,7 +120,7 @@ void VSmmu::shutdown() {
   const Ownership own{*this};
   for (std::size_t i = 0; i < stream_count_; ++i) {
     // A tag that an STE may still carry is lost rather than given back dirty.
-    if (!take_out(streams_[i])) (void)streams_[i].backing->tag.release();
+    if (!take_out(streams_[i])) (void)streams_[i].backing->tags[static_cast<std::size_t>(streams_[i].kind)].release();
   }
   irqs_.quiesce();
   {
@@ -100,10 +129,11 @@ void VSmmu::shutdown() {
     registers_.reset();  // nothing is enabled any more
   }
   queue_.stop();
-  for (Backing& b : fanout_.backings()) {
-    b.dirty = b.cleaning = false;
-    if (b.tag) domain_.detach(std::move(b.tag));
-  }
+  fanout_.forget();
+  held_.reset();  // while the tags still hear of what becomes unmapped
+  for (Backing& b : fanout_.backings())
+    for (auto& tag : b.tags)
+      if (tag) domain_.detach(std::move(tag));
 }
 
 Counters VSmmu::counters() const {
@@ -121,7 +151,11 @@ Counters VSmmu::counters() const {
   return c;
 }
 
-BackingCounters VSmmu::backing_counters(std::size_t i) const { return fanout_.backings()[i].counters; }
+BackingCounters VSmmu::backing_counters(std::size_t i) const {
+  BackingCounters c = fanout_.backings()[i].counters;
+  if (fanout_.precise()) c.host_asids = fanout_.asids()->in_use(static_cast<unsigned>(i));
+  return c;
+}
 
 // --- Stores ----------------------------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@
 #include "vsmmu/event_rebuild.hpp"
 #include "vsmmu/fanout.hpp"
 #include "vsmmu/flood.hpp"
+#include "vsmmu/held_contexts.hpp"
 #include "vsmmu/irq.hpp"
 #include "vsmmu/ports.hpp"
 #include "vsmmu/pri_queue.hpp"
@@ -48,8 +49,15 @@ enum class Progress : std::uint8_t {
 
 // Bounds of the work of one exit. Each exit does at least one step: fewer than 2 commands (one, and a look for more) or 0 of the
 // others count as that.
+//
+// What is left takes interrupts of the guest's own and of others in between (Progress::again). Beyond these bounds an exit
+// does: what one command more takes (at most 64 commands for each instance, where ranges are emulated), one SYNC's
+// completion and signal; for an install, at most 7 SYNCs (5 steps of an STE, an ATC_INV, host ASIDs made clean), each
+// awaited, and an event queue drained (4096 records); and what the physical queues make it wait for room, which
+// hyp/smmu/command_queue.hpp bounds.
 struct Bounds {
   unsigned commands = 256;  // and STEs read
+  unsigned pushed = 2048;   // commands for physical queues
   unsigned polls = 20000;   // of SYNCs that have not completed
   unsigned installs = 8;    // STEs, each of which waits for hardware
   unsigned events = 256;    // drained from physical event queues for a SYNC
@@ -77,8 +85,13 @@ struct Stream {
   StreamID sid;
   StreamGrant grant;
   Backing* backing = nullptr;
+  TagKind kind = TagKind::open;          // whose VMID `installed` has, if it has one
+  HeldContexts::Pair slots = 0;          // precise mode
+  bool second = false;                   // which of them `installed` points to, if it does
+  std::optional<smmu::Cd> cd;            // the guest's, of which that one is the copy
   smmu::Ste vste;                        // as last read from the guest's stream table
   smmu::Ste installed;                   // the physical STE
+  std::optional<IPA> context;            // see StreamConfig
   std::optional<SteFault> fault;         // why `installed` is invalid
   std::optional<stage2::StreamUse> use;  // of the domain; none: the stream has been taken out of it
   bool atc_issued = false;               // an ATC_INV that no SYNC of the guest has completed; the owner's alone
@@ -147,10 +160,6 @@ class VSmmu {
 
   // An event that the physical instance `smmu` has recorded. No value: not of a stream of this vSMMU.
   [[nodiscard]] std::optional<EventReport> handle_event(stage2::SmmuPort& smmu, const smmu::Event& event);
-  // Installs a silent abort until the guest next invalidates the stream's configuration. False: not now (the command
-  // side is owned); whoever owns it will, or tick().
-  bool silence(VStreamID vsid);
-
   // A page request that the physical instance `smmu` has recorded. False: not of a stream of this vSMMU, and nobody has
   // answered it.
   [[nodiscard]] bool handle_page_request(stage2::SmmuPort& smmu, const smmu::PriEntry& request);
@@ -160,7 +169,7 @@ class VSmmu {
   // attached anew. Takes effect later (tick(), or the next store); may be called anywhere.
   void atc_timed_out(VStreamID vsid);
   // Some ten times a second, from one pCPU at a time: terminates stalls that the guest has not answered, refills event
-  // budgets, and does what could not be done at once (silence(), atc_timed_out()).
+  // budgets, and does what could not be done at once (floods, atc_timed_out()).
   void tick();
 
   // Back to reset values; streams bypass stage 1.
@@ -171,6 +180,10 @@ class VSmmu {
   [[nodiscard]] const Announced& announced() const { return announced_; }
   [[nodiscard]] std::span<const Stream> streams() const { return {streams_.get(), stream_count_}; }
   [[nodiscard]] std::span<const Backing> backings() const { return fanout_.backings(); }
+  // A tag of instance `i` may have entries in its TLB. While no store is being served.
+  [[nodiscard]] bool dirty(std::size_t i, TagKind kind = TagKind::open) const {
+    return fanout_.dirty(static_cast<unsigned>(i), kind);
+  }
   // To be called while no store is being served: what commands count is not locked.
   [[nodiscard]] Counters counters() const;
   // Likewise; `i` < backings().size().
@@ -186,6 +199,7 @@ class VSmmu {
     sync,    // submitted, not known to be complete
     events,  // complete; events that were recorded before are on their way to the guest
     cfgi,    // streams [cursor, end) are to be re-read for a CFGI command
+    cd,      // of the stream at the cursor, the context descriptor only
     cr0,     // the same, for SMMUEN
     gbpa     // the same, for GBPA
   };
@@ -206,9 +220,11 @@ class VSmmu {
     owner_.store(Owner::nobody);
   }
 
+  [[nodiscard]] static std::expected<void, CreateFailure> join(Backing& b, stage2::S2Domain& domain, bool precise);
   [[nodiscard]] Progress serve_queue();
   [[nodiscard]] Progress store(std::uint32_t offset, unsigned size, std::uint64_t value);
   [[nodiscard]] Progress consume(Bounds& left);
+  void execute_copied(Bounds& left);
   [[nodiscard]] bool consuming() const;
   [[nodiscard]] Step execute(const smmu::Command& c);
   [[nodiscard]] bool finish_pending(Bounds& left);
@@ -226,8 +242,11 @@ class VSmmu {
 
   [[nodiscard]] bool asid_exists(ASID asid) const;
   [[nodiscard]] bool ssid_exists(SubstreamID ssid) const;
+  [[nodiscard]] bool granule_offered(smmu::TlbiGranule tg) const;
   template <typename T>
   void invalidate_address(T c);
+  [[nodiscard]] bool may_be_held(const Stream& s) const;
+  [[nodiscard]] Step recopy(const Stream& s);
   void invalidate_atc(smmu::AtcInv c);
   void start_restream(Pending why, std::size_t first, std::size_t end);
   [[nodiscard]] Step restream(std::uint64_t first, std::uint64_t last);
@@ -244,12 +263,25 @@ class VSmmu {
     smmu::Ste vste;
     smmu::Ste ste;
     std::optional<SteFault> fault;
+    TagKind kind = TagKind::open;
+    std::optional<smmu::Cd> cd;  // to be held: the guest's
+    std::optional<IPA> context;  // where it lies
   };
-  [[nodiscard]] Target target_of(const Stream& s);
+  // `reread`: from the guest's stream table; else what was last read there.
+  [[nodiscard]] Target target_of(const Stream& s, bool reread = true);
+  [[nodiscard]] std::optional<smmu::Cd> copy_context(const smmu::Ste& ste);
+  void point_at_copy(const Stream& s, bool second, smmu::Ste& ste) const;
+  [[nodiscard]] static bool in_place(const Stream& s, const Target& t);
   // Installs `target.ste`; on failure all stays as it was. `answers`: the device answers invalidations.
   [[nodiscard]] std::expected<void, stage2::Error> replace(Stream& s, const Target& target, bool answers = true);
+  [[nodiscard]] std::expected<void, stage2::Error> exchange(Stream& s, const smmu::Ste& ste, TagKind kind,
+                                                            bool answers);
+  [[nodiscard]] static std::optional<ASID> asid_of(const std::optional<smmu::Cd>& cd);
+  [[nodiscard]] std::expected<void, stage2::Error> store_copy(const Stream& s, bool second, const Target& target);
+  void forget_installed(Stream& s, const smmu::Ste& installed);
+  void left(Stream& s);
   bool take_out(Stream& s);
-  bool update(Stream& s, bool invalidate);
+  bool update(Stream& s, Pending why);
   void drain_before_change(const Backing& b);
   void count_use(Backing& b, const smmu::Ste& before, const smmu::Ste& after);
   // For the owner: silences streams that flood, fences those whose device does not answer.
@@ -297,13 +329,15 @@ class VSmmu {
   // The owner's alone.
   CommandQueue queue_;
   Fanout fanout_;
+  std::unique_ptr<HeldContexts> held_;  // precise mode
   Pending pending_ = Pending::none;
-  std::size_t cursor_ = 0;  // of streams, or of backings whose events are drained
+  std::size_t cursor_ = 0;  // of streams
   std::size_t end_ = 0;
-  unsigned to_drain_ = 0;      // events of the backing at the cursor, at most; 0: not begun
-  bool atc_issued_ = false;    // some stream's atc_issued is set
-  bool cmdq_error_ = false;    // GERROR.CMDQ_ERR is active
-  bool gbpa_applied_ = false;  // the value of GBPA.ABORT that streams follow while SMMUEN is 0
+  std::uint64_t draining_ = 0;  // backings whose events are to be drained
+  unsigned to_drain_ = 0;       // events of the first of them, at most; 0: not begun
+  bool atc_issued_ = false;     // some stream's atc_issued is set
+  bool cmdq_error_ = false;     // GERROR.CMDQ_ERR is active
+  bool gbpa_applied_ = false;   // the value of GBPA.ABORT that streams follow while SMMUEN is 0
   Counters counters_;
 };
 

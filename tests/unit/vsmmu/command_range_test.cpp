@@ -58,7 +58,7 @@ struct Mixed : testing::Test {
     guest->enable();
     machine.forget();
   }
-  VMID vmid(unsigned i) { return virt->vsmmu->backings()[i].tag->vmid(); }
+  VMID vmid(unsigned i) { return virt->vsmmu->backings()[i].tag(vsmmu::TagKind::open)->vmid(); }
   bool announced() { return virt->vsmmu->announced().idr3.get<IDR3::RIL>(); }
 
   Machine machine{1};

@@ -35,7 +35,7 @@ TEST(VSmmu, TwoOnOneInstanceHaveDifferentVmids) {
   Machine m{1};
   Virtual a{m};
   Virtual b{m};
-  EXPECT_NE(a.vsmmu->backings()[0].tag->vmid(), b.vsmmu->backings()[0].tag->vmid());
+  EXPECT_NE(a.vsmmu->backings()[0].tag(vsmmu::TagKind::open)->vmid(), b.vsmmu->backings()[0].tag(vsmmu::TagKind::open)->vmid());
 }
 
 // VMIDs differ between the instances: a mix-up would show.
@@ -43,8 +43,8 @@ TEST(VSmmu, FanOutUsesEachInstancesVmid) {
   Machine m{2};
   Virtual other{m, std::span{m.ports}.subspan(1)};  // takes the first VMID of instance 1
   Virtual v{m};
-  const VMID v0 = v.vsmmu->backings()[0].tag->vmid();
-  const VMID v1 = v.vsmmu->backings()[1].tag->vmid();
+  const VMID v0 = v.vsmmu->backings()[0].tag(vsmmu::TagKind::open)->vmid();
+  const VMID v1 = v.vsmmu->backings()[1].tag(vsmmu::TagKind::open)->vmid();
   ASSERT_NE(v0, v1);
   ASSERT_TRUE(v.vsmmu->attach(kA, *m.smmus[0], kSidA));
   ASSERT_TRUE(v.vsmmu->attach(kB, *m.smmus[1], kSidB));
@@ -122,7 +122,7 @@ TEST(VSmmu, ShutdownAbortsStreamsBeforeItFlushesTheTag) {
   Machine m{1};
   Virtual v{m};
   ASSERT_TRUE(v.vsmmu->attach(kA, *m.smmus[0], kSidA));
-  const VMID vmid = v.vsmmu->backings()[0].tag->vmid();
+  const VMID vmid = v.vsmmu->backings()[0].tag(vsmmu::TagKind::open)->vmid();
   m.forget();
   v.vsmmu->shutdown();
   ASSERT_GE(m.log.size(), 3u);
