@@ -50,7 +50,7 @@ Backing* Fanout::find(const stage2::SmmuPort& port) {
 // --- Invalidations ---------------------------------------------------------------------------------------------------
 
 void Fanout::send_one(Backing& b, std::size_t kind, const Command& c) {
-  if (b.since_sync >= kWiden) {
+  if (b.since_sync >= options_.widen) {
     widen(b, kind);
     ++b.counters.widened;
     return;
@@ -68,7 +68,7 @@ void Fanout::send_one(Backing& b, std::size_t kind, const Command& c) {
 }
 
 void Fanout::count_swallowed(Mask mask) {
-  each(mask, [](Backing& b) { ++(b.since_sync >= kWiden ? b.counters.widened : b.counters.merged); });
+  each(mask, [this](Backing& b) { ++(b.since_sync >= options_.widen ? b.counters.widened : b.counters.merged); });
 }
 
 // An instance that understands neither ranges nor level hints gets single steps, or, where these were too many, NH_ALL:

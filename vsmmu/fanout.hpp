@@ -61,12 +61,11 @@ struct Backing {
 class Fanout {
  public:
   static constexpr std::size_t kMaxBackings = 64;
-  // With more invalidations than this for one instance and one SYNC, the rest become one of everything.
-  static constexpr unsigned kWiden = 256;
 
   struct Options {
     bool no_global_pages = false;  // see Config
     bool late_events = false;
+    unsigned widen = 256;  // see Bounds
   };
 
   Fanout() = default;

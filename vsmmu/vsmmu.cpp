@@ -58,11 +58,12 @@ std::expected<std::unique_ptr<VSmmu>, CreateFailure> VSmmu::create(const Config&
     vsmmu->held_ = HeldContexts::create(surroundings.domain, surroundings.hidden);
     if (!asids || !vsmmu->held_) return no_memory();
   }
-  vsmmu->fanout_ =
-      Fanout{std::move(backings),
-             instances.size(),
-             std::move(asids),
-             {.no_global_pages = config.precise && config.no_global_pages, .late_events = config.late_events}};
+  vsmmu->fanout_ = Fanout{std::move(backings),
+                          instances.size(),
+                          std::move(asids),
+                          {.no_global_pages = config.precise && config.no_global_pages,
+                           .late_events = config.late_events,
+                           .widen = bounds.widen}};
   return vsmmu;
 }
 
@@ -92,7 +93,8 @@ VSmmu::VSmmu(const Announced& announced, const Surroundings& surroundings, const
               .pushed = std::max(bounds.pushed, 1u),
               .polls = std::max(bounds.polls, 1u),
               .installs = std::max(bounds.installs, 1u),
-              .events = std::max(bounds.events, 1u)},
+              .events = std::max(bounds.events, 1u),
+              .widen = bounds.widen},
       registers_{surroundings.pages, announced_},
       irqs_{announced_, registers_, lock_, surroundings.interrupts} {}
 

@@ -61,6 +61,9 @@ struct Bounds {
   unsigned polls = 20000;   // of SYNCs that have not completed
   unsigned installs = 8;    // STEs, each of which waits for hardware
   unsigned events = 256;    // drained from physical event queues for a SYNC
+  // Not of an exit: with more TLB invalidations than this for one instance and one SYNC, one of everything follows them
+  // instead of the rest.
+  unsigned widen = 256;
 };
 
 // What a vSMMU works with; all of it outlives the vSMMU.

@@ -89,7 +89,12 @@ class GuestMachine final : public Machine, public Rig, public vsmmu::Interrupts,
     std::vector<stage2::SmmuPort*> ports;
     for (const auto& i : instances_) ports.push_back(i.get());
     const vsmmu::Surroundings surroundings{
-        .memory = ram_, .interrupts = *this, .drain = *this, .domain = *domain_, .pages = {page0_, page1_}};
+        .memory = ram_,
+        .interrupts = *this,
+        .drain = *this,
+        .domain = *domain_,
+        .pages = {page0_, page1_},
+        .hidden = {.pages = &table_pages_, .base = IPA{0x0a00'0000}, .bytes = kPage4K}};
     vsmmu::Config config = options.config;
     config.oas_bits = 40;
     config.ats = config.pri = options.grant.ats != vsmmu::AtsGrant::none;

@@ -36,7 +36,7 @@ Parameters without_ranges(std::uint64_t seed) {
 constexpr unsigned kSeeds = 3;
 constexpr vsmmu::StreamGrant kAts{.ats = vsmmu::AtsGrant::split_stage, .pri = true};
 
-constexpr std::array<MachineType, 6> kTypes{{
+constexpr std::array<MachineType, 8> kTypes{{
     {"model-qemu", "the model as QEMU's SMMU is", [](std::uint64_t) { return make_bare(Parameters::qemu()); }, 0},
     {"model", "the model, with two stages and no more", [](std::uint64_t seed) { return make_bare(plain(seed)); },
      kSeeds},
@@ -48,6 +48,16 @@ constexpr std::array<MachineType, 6> kTypes{{
      [](std::uint64_t seed) { return make_guest({.instances = {everything(seed)}, .grant = kAts}); }, kSeeds},
     {"vsmmu-two", "a vSMMU over two: all, and an SMMUv3.1 without range invalidation and with 8-bit ASIDs",
      [](std::uint64_t seed) { return make_guest({.instances = {everything(seed), without_ranges(seed + 1)}}); },
+     kSeeds},
+    {"vsmmu-precise", "vsmmu-full in precise mode",
+     [](std::uint64_t seed) {
+       return make_guest({.instances = {everything(seed)}, .config = {.precise = true}, .grant = kAts});
+     },
+     kSeeds},
+    {"vsmmu-two-precise", "vsmmu-two in precise mode",
+     [](std::uint64_t seed) {
+       return make_guest({.instances = {everything(seed), without_ranges(seed + 1)}, .config = {.precise = true}});
+     },
      kSeeds},
 }};
 

@@ -66,6 +66,7 @@ class Port final : public stage2::SmmuPort {
   }
   [[nodiscard]] std::expected<void, stage2::Error> install_ste(StreamID sid, const smmu::Ste& ste) override {
     ++installs;
+    if (installing) installing(sid);
     if (how_ == Break::ste_not_awaited && installs > 8 && behind) {
       behind(sid, ste);
       return {};
@@ -76,6 +77,8 @@ class Port final : public stage2::SmmuPort {
   [[nodiscard]] SmmuInstance& instance() { return instance_; }
 
   unsigned installs = 0;
+  std::function<bool(const smmu::Command&)> drops;  // another way to lose commands
+  std::function<void(StreamID)> installing;
   std::function<void(StreamID, const smmu::Ste&)> behind;  // stores an STE behind the driver's back
 
  private:
@@ -97,7 +100,7 @@ class Port final : public stage2::SmmuPort {
   void filter(std::span<const smmu::Command> commands) {
     kept_.clear();
     for (smmu::Command c : commands) {
-      if (dropped(c.opcode())) continue;
+      if (dropped(c.opcode()) || (drops && drops(c))) continue;
       // The VMID has the same place in every TLBI that has one.
       if (how_ == Break::wrong_vmid && c.opcode() >= smmu::Opcode::TLBI_NH_ALL &&
           c.opcode() <= smmu::Opcode::TLBI_S2_IPA)
@@ -172,12 +175,15 @@ inline constexpr std::array<Device, 3> kDevices{
 
 class Machine final : public vsmmu::Interrupts, public vsmmu::EventDrain {
  public:
-  explicit Machine(std::uint64_t seed, Break how = Break::nothing, const vsmmu::Bounds& bounds = {}) {
+  // A precise vSMMU is over one instance whose ASIDs have 8 bits, and one with 16.
+  explicit Machine(std::uint64_t seed, Break how = Break::nothing, const vsmmu::Bounds& bounds = {},
+                   vsmmu::Config config = {}) {
     for (unsigned i = 0; i < 2; ++i) {
       smmus[i] = std::make_unique<model::Smmu>(memory, Parameters{.seed = seed * 2 + i,
                                                                   .two_level = i == 0 || seed % 2 == 0,
                                                                   .ril = seed % 3 != 0,
-                                                                  .vmid16 = (seed & 4) == 0});
+                                                                  .vmid16 = (seed & 4) == 0,
+                                                                  .asid16 = !config.precise || i != 1});
       instances[i] = std::make_unique<SmmuInstance>(i, i == 0 ? "smmu-a" : "smmu-b", *smmus[i], true);
       EXPECT_TRUE(instances[i]->quiesce());
       const auto ready = instances[i]->init();
@@ -194,10 +200,13 @@ class Machine final : public vsmmu::Interrupts, public vsmmu::EventDrain {
     options.max_range_commands = seed % 2 == 0 ? 64 : 1;
     domain = *stage2::S2Domain::create(*geometry, table_pages, grace, options);
     for (unsigned i = 0; i < kPages; ++i) map(Ram::kBase + i * kPage4K);
-    const vsmmu::Surroundings surroundings{
-        .memory = ram, .interrupts = *this, .drain = *this, .domain = *domain, .pages = {page0, page1}};
+    const vsmmu::Surroundings surroundings{.memory = ram,
+                                           .interrupts = *this,
+                                           .drain = *this,
+                                           .domain = *domain,
+                                           .pages = {page0, page1},
+                                           .hidden = {.pages = &table_pages, .base = kHidden, .bytes = 2 * kPage4K}};
     const std::array<stage2::SmmuPort*, 2> both{ports[0].get(), ports[1].get()};
-    vsmmu::Config config;
     config.oas_bits = 40;
     auto made = vsmmu::VSmmu::create(config, both, surroundings, bounds);
     EXPECT_TRUE(made);
@@ -239,6 +248,7 @@ class Machine final : public vsmmu::Interrupts, public vsmmu::EventDrain {
   }
 
   static constexpr unsigned kPages = 40;
+  static constexpr IPA kHidden{0x0a00'0000};
   PhysicalMemory memory;
   std::array<std::unique_ptr<model::Smmu>, 2> smmus;
   std::array<std::unique_ptr<SmmuInstance>, 2> instances;

@@ -29,6 +29,7 @@ TlbiGranule tg(int granule) {
 void PropertyGuest::discover() {
   const IDR0 idr0{{{read(Reg::IDR0)}}};
   const IDR5 idr5{{{read(Reg::IDR5)}}};
+  asid16_ = idr0.get<IDR0::ASID16>();
   ril_ = IDR3{{{read(Reg::IDR3)}}}.get<IDR3::RIL>();
   ssid_bits_ = static_cast<unsigned>(IDR1{{{read(Reg::IDR1)}}}.get<IDR1::SSIDSIZE>());
   cd2l_ = idr0.get<IDR0::CD2L>();
@@ -77,7 +78,7 @@ void PropertyGuest::build() {
       l1cds_[d][c] = vm_.allocate(kPage4K);
       put(l1cds_[d][c], L1Cd{}.set<L1Cd::V>(true).set<L1Cd::L2Ptr>(IPA{cd_tables_[d][c]}));
       for (unsigned ssid = 0; ssid < kSubstreams; ++ssid) {
-        const CdVersion v{.valid = true, .tree = pick(kTrees), .asid = static_cast<std::uint16_t>(1 + pick(3))};
+        const CdVersion v{.valid = true, .tree = pick(kTrees), .asid = pick_asid()};
         beliefs.devices[d].cds[c][ssid] = {v};
         put(cd_tables_[d][c] + ssid * sizeof(Cd), encode(v));
       }
@@ -113,7 +114,7 @@ void PropertyGuest::map(unsigned tree, unsigned place, bool none) {
   if (!none) {
     m.ipa = data_ + pick(kData) * kSlotBytes;
     m.writable = pick(4) != 0;
-    m.global = pick(6) == 0;
+    m.global = world_.globals && pick(6) == 0;
     descriptor = m.ipa | (m.writable ? kPageRw : kPageRo);
     if (m.global) descriptor &= ~kNotGlobal;
   }
@@ -126,10 +127,16 @@ void PropertyGuest::queue(const Command& c) {
   prod_ = (prod_ + 1) & (2 * kEntries - 1);
 }
 
+// One of three; two of them differ in the high half only, where there is one.
+std::uint16_t PropertyGuest::pick_asid() {
+  const std::uint16_t asids[] = {1, 2, static_cast<std::uint16_t>(asid16_ ? 0x102 : 3)};
+  return asids[pick(3)];
+}
+
 void PropertyGuest::send_address() {
   ++now_;
   const unsigned place = pick(kPlaces);
-  const auto asid = static_cast<std::uint16_t>(1 + pick(3));
+  const std::uint16_t asid = pick_asid();
   Sent s{.what = Sent::What::address, .at = now_, .asid = asid, .first = place, .last = place};
   TlbiRange range{};
   if (ril_ && pick(2) == 0) {
@@ -158,7 +165,7 @@ void PropertyGuest::send_address() {
 
 void PropertyGuest::send_wide() {
   ++now_;
-  const auto asid = static_cast<std::uint16_t>(1 + pick(3));
+  const std::uint16_t asid = pick_asid();
   switch (pick(4)) {
     case 0: queue(tlbi_nh_all(VMID{})); break;
     case 1: queue(tlbi_nsnh_all()); break;
@@ -204,7 +211,7 @@ void PropertyGuest::set_cd() {
   const unsigned table = pick(kCdTables);
   const unsigned ssid = ssid_bits_ == 0 ? 0 : pick(kSubstreams);
   CdVersion v;
-  if (pick(8) != 0) v = {.valid = true, .tree = pick(kTrees), .asid = static_cast<std::uint16_t>(1 + pick(3))};
+  if (pick(8) != 0) v = {.valid = true, .tree = pick(kTrees), .asid = pick_asid()};
   // A valid CD is not changed in place: what mixture an SMMU would see is not defined (5.4.1); V goes first.
   const std::uint64_t at = cd_tables_[d][table] + ssid * sizeof(Cd);
   const CdVersion& last = beliefs.devices[d].cds[table][ssid].back();

@@ -124,6 +124,7 @@ class PropertyGuest {
   }
   void store64(std::uint64_t at, std::uint64_t value) { std::memcpy(vm_.ram.pointer(at), &value, sizeof value); }
 
+  [[nodiscard]] std::uint16_t pick_asid();
   void discover();
   void build();
   void start();
@@ -163,6 +164,7 @@ class PropertyGuest {
   std::uint64_t now_ = 0;
 
   bool ril_ = false;
+  bool asid16_ = false;
   bool cd2l_ = false;
   bool two_level_ = false;
   unsigned ssid_bits_ = 0;

@@ -159,7 +159,7 @@ TEST(Property, NoDeviceUsesWhatWasTakenAway) {
   const auto [first, last] = seeds();
   for (std::uint64_t seed = first; seed <= last; ++seed) {
     // Every fourth with bounds so small that most stores are executed many times.
-    const vsmmu::Bounds tight{.commands = 1, .polls = 3, .installs = 1};
+    const vsmmu::Bounds tight{.commands = 1, .pushed = 1, .polls = 3, .installs = 1, .widen = 2};
     PropertyRun run{seed, Break::nothing, seed % 4 == 0 ? tight : vsmmu::Bounds{}};
     run.run(kOperations);
     ASSERT_FALSE(testing::Test::HasFatalFailure()) << "seed " << seed;

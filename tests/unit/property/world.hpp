@@ -102,7 +102,8 @@ class World {
                                                         {1, StreamID{0x12}, VStreamID{40}},
                                                         {2, StreamID{0x3f}, VStreamID{48}}}};
 
-  World(std::uint64_t seed, Break how, const vsmmu::Bounds& bounds) : random_{seed ^ 0x5eed}, ats_{random_() % 2 == 0} {
+  World(std::uint64_t seed, Break how, const vsmmu::Bounds& bounds)
+      : globals{seed % 3 != 0}, random_{seed ^ 0x5eed}, ats_{random_() % 2 == 0} {
     for (unsigned i = 0; i < kSmmus; ++i) {
       smmus[i] = std::make_unique<Smmu>(memory, parameters(seed * kSmmus + i));
       instances[i] = std::make_unique<SmmuInstance>(i, kNames[i], *smmus[i], true);
@@ -171,6 +172,7 @@ class World {
     return n;
   }
 
+  const bool globals;  // guests have global pages
   PhysicalMemory memory;
   std::array<std::unique_ptr<Smmu>, kSmmus> smmus;
   std::array<std::unique_ptr<SmmuInstance>, kSmmus> instances;
@@ -224,12 +226,20 @@ class World {
     vsmmu::Config config;
     config.oas_bits = 40;
     config.ats = true;
+    config.precise = pick(2) == 0;
+    config.no_global_pages = !globals;
+    config.late_events = pick(2) == 0;
     config.range_invalidation = pick(4) != 0;
     config.two_level_stream_table = pick(3) != 0;
     config.asid16 = pick(3) != 0;
     auto made = vsmmu::VSmmu::create(
         config, behind,
-        {.memory = v.ram, .interrupts = v, .drain = v, .domain = *v.domain, .pages = {page.words[0], page.words[1]}},
+        {.memory = v.ram,
+         .interrupts = v,
+         .drain = v,
+         .domain = *v.domain,
+         .pages = {page.words[0], page.words[1]},
+         .hidden = {.pages = &v.pages, .base = IPA{0x0a00'0000 + v.vsmmus.size() * kPage4K}, .bytes = kPage4K}},
         bounds);
     EXPECT_TRUE(made);
     v.vsmmus.push_back(std::move(*made));
