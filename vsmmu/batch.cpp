@@ -21,6 +21,24 @@ unsigned Batch::drop_tlbis(VMID vmid) {
   return dropped;
 }
 
+std::size_t Batch::add_run(std::uint64_t first, std::span<const smmu::Command> run) {
+  std::size_t count = count_;
+  std::size_t taken = 0;
+  for (; taken < run.size() && count < kCapacity; ++taken) {
+    const std::uint64_t second = run[taken].words[1];
+    std::uint8_t& hint = hints_[slot(first, second)];
+    smmu::Command& equal = commands_[hint];
+    if (hint < count && equal.words[0] == first && ((equal.words[1] ^ second) & ~Va::Leaf::mask) == 0) {
+      equal.words[1] &= second;
+      continue;
+    }
+    hint = static_cast<std::uint8_t>(count);
+    commands_[count++].words = {first, second};
+  }
+  count_ = count;
+  return taken;
+}
+
 bool Batch::extend(smmu::Command& last, const smmu::Command& next) {
   // All but the place and the extent of the range is equal.
   constexpr std::uint64_t kExtent = Va::NUM::mask | Va::SCALE::mask;

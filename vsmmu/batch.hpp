@@ -44,6 +44,10 @@ class Batch {
     commands_[count_++] = c;
     return true;
   }
+  // As add_tlbi() for each of `run` that there is room for, without ranges, `first` being their first words. Returns how
+  // many were taken, merged ones included.
+  std::size_t add_run(std::uint64_t first, std::span<const smmu::Command> run);
+  [[nodiscard]] std::size_t size() const { return count_; }
   // Removes all TLB invalidations of `vmid`; returns how many.
   unsigned drop_tlbis(VMID vmid);
   // Whatever is here; for what closes a batch.
@@ -57,8 +61,9 @@ class Batch {
     return a.words[0] == b.words[0] && ((a.words[1] ^ b.words[1]) & ~Va::Leaf::mask) == 0;
   }
   // Which hint is asked for `c`. Neighbouring pages and ASIDs have different ones.
-  static std::size_t slot(const smmu::Command& c) {
-    return ((c.words[1] >> Va::Address::shift) + (c.words[0] >> Va::ASID::shift)) % kHints;
+  static std::size_t slot(const smmu::Command& c) { return slot(c.words[0], c.words[1]); }
+  static std::size_t slot(std::uint64_t first, std::uint64_t second) {
+    return ((second >> Va::Address::shift) + (first >> Va::ASID::shift)) % kHints;
   }
   // `last` becomes both ranges, if they lie behind each other and one command can say so.
   static bool extend(smmu::Command& last, const smmu::Command& next);

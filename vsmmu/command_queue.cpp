@@ -26,14 +26,13 @@ std::optional<std::uint32_t> CommandQueue::take_posted(bool consuming) {
   return std::nullopt;
 }
 
-CommandQueue::Next CommandQueue::next(GuestMemory& memory) {
-  if (taken_ < fetched_) return Next::command;
+CommandQueue::Next CommandQueue::fetch(GuestMemory& memory) {
   taken_ = fetched_ = 0;
+  const std::uint32_t fill = ring_.distance(cons_, prod_);
   // Nothing is consumed while the indexes contradict each other (3.5.1).
-  if (!ring_.consistent(cons_, prod_)) return Next::empty;
+  if (fill == 0 || fill > ring_.entries()) return Next::empty;
   const std::uint32_t slot = ring_.slot(cons_);
-  std::uint32_t n = std::min({ring_.distance(cons_, prod_), kChunk, ring_.entries() - slot});
-  if (n == 0) return Next::empty;
+  std::uint32_t n = std::min({fill, kChunk, ring_.entries() - slot});
   const IPA from = ring_.base + (std::uint64_t{slot} << kLog2Command);
   if (!memory.read(from, std::as_writable_bytes(std::span{chunk_}.first(n)))) {
     n = 1;  // commands before the end of RAM are still good

@@ -34,7 +34,7 @@ class CommandQueue {
   [[nodiscard]] std::optional<std::uint32_t> take_posted(bool consuming);
 
   // The command at CONS, valid until consumed() or stop().
-  [[nodiscard]] Next next(GuestMemory& memory);
+  [[nodiscard]] Next next(GuestMemory& memory) { return taken_ < fetched_ ? Next::command : fetch(memory); }
   [[nodiscard]] const smmu::Command& current() const { return chunk_[taken_]; }
   // It and those behind it that have been copied, too.
   [[nodiscard]] std::span<const smmu::Command> copied() const {
@@ -52,6 +52,8 @@ class CommandQueue {
   }
 
  private:
+  [[nodiscard]] Next fetch(GuestMemory& memory);
+
   static constexpr std::uint32_t kPosted = 1u << 31;
   static constexpr std::uint32_t kIndex = smmu::CMDQ_PROD::WR::mask;
   static constexpr std::uint32_t kChunk = 64;

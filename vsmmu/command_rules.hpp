@@ -27,6 +27,17 @@ constexpr T typed(const smmu::Command& c) {
   return t;
 }
 
+// The bits of an NH_VA without range and level hint, for guests with 16-bit ASIDs or not: one within this mask is legal
+// whatever is announced.
+constexpr smmu::GuestMask plain_va(bool asid16) {
+  using Va = smmu::TlbiNhVa;
+  smmu::GuestMask mask = kMasks[static_cast<std::size_t>(Va::kOpcode)];
+  mask[0] &= ~(Va::NUM::mask | Va::SCALE::mask);
+  mask[1] &= ~(Va::TTL::mask | Va::TG::mask);
+  if (!asid16) mask[0] &= ~Va::ASID::mask | Va::ASID::encode(ASID{0xff});
+  return mask;
+}
+
 }  // namespace rules
 
 // Both rule sets: bits that may be set, and values that features forbid.

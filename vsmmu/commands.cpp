@@ -40,6 +40,18 @@ Progress VSmmu::consume(Bounds& left) {
   }
 }
 
+// How many of `c`, the first of which is an NH_VA, are just like it, but for Address and Leaf, and without ranges.
+std::size_t VSmmu::run_of(std::span<const smmu::Command> c) const {
+  const smmu::GuestMask plain = plain_va_;
+  const std::uint64_t first = c[0].words[0];
+  if ((first & ~plain[0]) != 0) return 0;
+  std::size_t n = 0;
+  while (n < c.size() && ((c[n].words[0] ^ first) & ~smmu::TlbiNhVa::VMID::mask) == 0 &&
+         (c[n].words[1] & ~plain[1]) == 0)
+    ++n;
+  return n;
+}
+
 // Until one takes more than a step, or is illegal, or a bound is reached. One command has been counted already.
 void VSmmu::execute_copied(Bounds& left) {
   const std::span<const smmu::Command> copied = queue_.copied();
@@ -48,11 +60,18 @@ void VSmmu::execute_copied(Bounds& left) {
   Step step = Step::consumed;
   while (n < most && left.pushed != 0) {
     const smmu::Command& c = copied[n];
-    step = execute(c);
+    const Opcode opcode = c.opcode();
+    std::size_t done = 1;
+    if (const std::size_t run = opcode == Opcode::TLBI_NH_VA ? run_of(copied.subspan(n, most - n)) : 0; run != 0) {
+      done = std::clamp<std::size_t>(left.pushed / fanout_.backings().size(), 1, run);
+      fanout_.invalidate_run(copied.subspan(n, done));
+    } else {
+      step = execute(c);
+    }
     left.pushed -= std::min(left.pushed, fanout_.take_pushed());
     if (step != Step::consumed) break;
-    ++counters_.commands[static_cast<std::size_t>(c.opcode())];
-    ++n;
+    counters_.commands[static_cast<std::size_t>(opcode)] += done;
+    n += done;
   }
   left.commands -= static_cast<unsigned>(n == 0 ? 0 : n - 1);
   queue_.consumed(static_cast<std::uint32_t>(n));
@@ -73,8 +92,7 @@ void VSmmu::publish_cons() {
   if (!announced_.idr0.get<smmu::IDR0::SEV>()) return;
   // PROD after CONS is visible: whoever has stored to PROD since has not seen the old CONS last.
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  const auto prod = static_cast<std::uint32_t>(registers_.read(static_cast<std::uint32_t>(smmu::Reg::CMDQ_PROD), 4));
-  if (queue_.full(before, prod)) irqs_.queue_has_room();
+  if (queue_.full(before, registers_.shown_cmdq_prod())) irqs_.queue_has_room();
 }
 
 void VSmmu::command_error(smmu::CmdqError error) {

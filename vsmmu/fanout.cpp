@@ -1,5 +1,7 @@
 #include "vsmmu/fanout.hpp"
 
+#include <algorithm>
+
 namespace weir::vsmmu {
 
 using smmu::Command;
@@ -91,22 +93,71 @@ void Fanout::send_steps(Backing& b, std::size_t kind, const Command& c) {
   for (std::uint64_t i = 0; i < steps.count; ++i) send_one(b, kind, step.set<Va::Address>(IOVA{steps.at(i)}));
 }
 
+// There is no ASID of more than 8 bits on a narrow instance, but there may be global entries.
+void Fanout::invalidate_open(const smmu::TlbiNhVa& c) {
+  const Command any = without_vmid(c);
+  const Mask beyond = wide_asid(c.get<Va::ASID>()) ? dirty_[kOpen] & narrow_ : 0;
+  send_address(dirty_[kOpen] & ~beyond, kOpen, any);
+  if (beyond != 0 && !options_.no_global_pages) send_address(beyond, kOpen, for_any_asid(any));
+}
+
 void Fanout::invalidate(const smmu::TlbiNhVa& c) {
+  if (dirty_[kOpen] != 0) invalidate_open(c);
+  if (!precise()) return;
   const Command any = without_vmid(c);
   const ASID asid = c.get<Va::ASID>();
-  Mask open = dirty_[kOpen];
-  if (!precise()) return send_address(open, kOpen, any);
-  if (open != 0) {
-    // There is no such ASID on a narrow one, but there may be global entries.
-    const Mask beyond = wide_asid(asid) ? open & narrow_ : 0;
-    send_address(open & ~beyond, kOpen, any);
-    if (!options_.no_global_pages) send_address(beyond, kOpen, for_any_asid(any));
-  }
   const AsidTable::Row* const row = asids_->find(asid);
   const Mask lives = row == nullptr ? 0 : row->lives & dirty_[kHeld];
   each(lives, [&](Backing& b) { send_address(bit(b), kHeld, with_asid(any, asids_->host(*row, b.number))); });
   // It also removes global entries, which any context may have made.
   if (!options_.no_global_pages) send_address(dirty_[kHeld] & ~lives, kHeld, for_any_asid(any));
+}
+
+void Fanout::send_run(Mask to, std::size_t kind, std::uint64_t first, std::span<const Command> run) {
+  if constexpr (kBreakDropInvalidation) return;  // FAULT INJECTION
+  each(to, [&](Backing& b) {
+    const std::uint64_t own = first | vmid_for(b, kind);
+    std::span<const Command> left = run;
+    while (!left.empty()) {
+      if ((wide_[kind] & bit(b)) != 0 || b.since_sync >= options_.widen) {
+        if ((wide_[kind] & bit(b)) == 0) widen(b, kind);
+        (b.since_sync >= options_.widen ? b.counters.widened : b.counters.merged) += left.size();
+        break;
+      }
+      if (b.batch.full()) issue(b);
+      const std::size_t before = b.batch.size();
+      const std::size_t most = std::min<std::size_t>(left.size(), options_.widen - b.since_sync);
+      const std::size_t taken = b.batch.add_run(own, left.first(most));
+      const std::size_t added = b.batch.size() - before;
+      b.since_sync += static_cast<unsigned>(added);
+      b.counters.merged += taken - added;
+      batched_ |= bit(b);
+      left = left.subspan(taken);
+    }
+    pushed_ += static_cast<unsigned>(run.size());
+  });
+}
+
+void Fanout::invalidate_run(std::span<const Command> run) {
+  const std::uint64_t any = run[0].words[0] & ~Va::VMID::mask;
+  if (!precise()) return send_run(dirty_[kOpen], kOpen, any, run);
+  const ASID asid = run[0].get<Va::ASID>();
+  if (dirty_[kOpen] != 0) {
+    for (const Command& c : run) {
+      Va one;
+      one.words = c.words;
+      invalidate_open(one);
+    }
+  }
+  const AsidTable::Row* const row = asids_->find(asid);
+  const Mask lives = row == nullptr ? 0 : row->lives & dirty_[kHeld];
+  each(lives, [&](const Backing& b) {
+    send_run(bit(b), kHeld, (any & ~Va::ASID::mask) | Va::ASID::encode(asids_->host(*row, b.number)), run);
+  });
+  if (options_.no_global_pages) return;
+  Command vaa;
+  vaa.words[0] = any;
+  send_run(dirty_[kHeld] & ~lives, kHeld, for_any_asid(vaa).words[0], run);
 }
 
 void Fanout::invalidate(const smmu::TlbiNhVaa& c) {

@@ -89,6 +89,9 @@ class Fanout {
   }
   // TLB invalidations of the guest's, to whoever may hold such entries. The VMID is put in.
   void invalidate(const smmu::TlbiNhVa& c);
+  // Several of them, without ranges, alike but for Address and Leaf (and VMID, which does not count): the usual way in
+  // which a guest takes back memory.
+  void invalidate_run(std::span<const smmu::Command> run);
   void invalidate(const smmu::TlbiNhVaa& c);
   void invalidate(const smmu::TlbiNhAsid& c);
   void invalidate_all();
@@ -151,6 +154,9 @@ class Fanout {
     each(to & ~swallowed, [&](Backing& b) { send_one(b, kind, c); });
   }
   void send_one(Backing& b, std::size_t kind, const smmu::Command& c);
+  // `first` is the first word of all of them.
+  void send_run(Mask to, std::size_t kind, std::uint64_t first, std::span<const smmu::Command> run);
+  void invalidate_open(const smmu::TlbiNhVa& c);
   // An address, which may come with a range.
   void send_address(Mask to, std::size_t kind, const smmu::Command& c);
   void send_steps(Backing& b, std::size_t kind, const smmu::Command& c);

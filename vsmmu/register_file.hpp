@@ -6,6 +6,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 
 #include "guest-abi/smmu/registers.hpp"
@@ -77,6 +78,11 @@ class RegisterFile {
   // IRQ_CTRL becomes 0; its acknowledge follows.
   void disable_interrupts() { set(smmu::Reg::IRQ_CTRL, 0); }
   void publish_cmdq_prod(std::uint32_t wr);
+  // What the guest sees in CMDQ_PROD: any pCPU may have stored it.
+  [[nodiscard]] std::uint32_t shown_cmdq_prod() const {
+    return std::atomic_ref{pages_.page0[static_cast<std::uint32_t>(smmu::Reg::CMDQ_PROD) / 4]}.load(
+        std::memory_order_relaxed);
+  }
   void publish_cmdq_cons(std::uint32_t rd);
   void publish_cmdq_error(std::uint32_t rd, smmu::CmdqError error);
   void publish_eventq_prod(smmu::EVENTQ_PROD prod) { set(smmu::Reg::EVENTQ_PROD, prod.words[0]); }

@@ -96,7 +96,8 @@ VSmmu::VSmmu(const Announced& announced, const Surroundings& surroundings, const
               .events = std::max(bounds.events, 1u),
               .widen = bounds.widen},
       registers_{surroundings.pages, announced_},
-      irqs_{announced_, registers_, lock_, surroundings.interrupts} {}
+      irqs_{announced_, registers_, lock_, surroundings.interrupts},
+      plain_va_{rules::plain_va(announced_.idr0.get<smmu::IDR0::ASID16>())} {}
 
 VSmmu::~VSmmu() { shutdown(); }
 

@@ -228,6 +228,7 @@ class VSmmu {
   [[nodiscard]] Progress store(std::uint32_t offset, unsigned size, std::uint64_t value);
   [[nodiscard]] Progress consume(Bounds& left);
   void execute_copied(Bounds& left);
+  [[nodiscard]] std::size_t run_of(std::span<const smmu::Command> c) const;
   [[nodiscard]] bool consuming() const;
   [[nodiscard]] Step execute(const smmu::Command& c);
   [[nodiscard]] bool finish_pending(Bounds& left);
@@ -330,6 +331,7 @@ class VSmmu {
   std::atomic<bool> atc_timeouts_noted_{false};
 
   // The owner's alone.
+  smmu::GuestMask plain_va_;  // of this guest's NH_VAs
   CommandQueue queue_;
   Fanout fanout_;
   std::unique_ptr<HeldContexts> held_;  // precise mode

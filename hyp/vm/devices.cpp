@@ -421,7 +421,8 @@ std::expected<void, DeviceError> attach_all(Vm& vm, Devices& devices, const Plat
 void note_backings(Vm& vm, Devices& devices) {
   for (unsigned i = 0; i < vm.vsmmu_count; ++i)
     for (const vsmmu::Backing& backing : vm.vsmmus[i].device->backings()) {
-      const stage2::HostTag& tag = *backing.tag;
+      const stage2::HostTag* const held = backing.tag(vsmmu::TagKind::held);  // most streams use it, if there is one
+      const stage2::HostTag& tag = held != nullptr ? *held : *backing.tag(vsmmu::TagKind::open);
       VmBacking note{.smmu = tag.smmu().name(), .vmid = tag.vmid(), .table_class = vm.domain().class_of(tag)};
       for (const auto& binding : devices.bindings)
         if (binding && &binding->smmu == &tag.smmu() && binding->config().vsmmu == i) ++note.streams;

@@ -117,6 +117,7 @@ struct Machine {
   std::vector<std::unique_ptr<FakeSmmu>> smmus;
   std::vector<stage2::SmmuPort*> ports;
   FakeTablePages pages;
+  FakeTablePages hidden;  // of held context descriptors
   stage2::ImmediateGrace grace;
   std::unique_ptr<stage2::S2Domain> domain;
   FakeMemory memory;
@@ -133,6 +134,8 @@ inline constexpr IPA kCmdq{0x4000'0000};
 inline constexpr IPA kEvtq{0x4010'0000};
 inline constexpr IPA kStrtab{0x4020'0000};
 inline constexpr IPA kCd{0x4030'0000};
+// In the DMA view only.
+inline constexpr IPA kHidden{0x0a00'0000};
 
 // One vSMMU with its interrupts and pages.
 struct Virtual {
@@ -160,7 +163,8 @@ struct Virtual {
   Virtual& operator=(const Virtual&) = delete;
 
   [[nodiscard]] vsmmu::Surroundings surroundings() {
-    return {machine.memory, interrupts, machine.drain, *machine.domain, {page0, page1}};
+    return {machine.memory,  interrupts,     machine.drain,
+            *machine.domain, {page0, page1}, {.pages = &machine.hidden, .base = kHidden, .bytes = 16 * kPage4K}};
   }
 
   Machine& machine;

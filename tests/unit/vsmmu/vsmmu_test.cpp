@@ -35,7 +35,8 @@ TEST(VSmmu, TwoOnOneInstanceHaveDifferentVmids) {
   Machine m{1};
   Virtual a{m};
   Virtual b{m};
-  EXPECT_NE(a.vsmmu->backings()[0].tag(vsmmu::TagKind::open)->vmid(), b.vsmmu->backings()[0].tag(vsmmu::TagKind::open)->vmid());
+  EXPECT_NE(a.vsmmu->backings()[0].tag(vsmmu::TagKind::open)->vmid(),
+            b.vsmmu->backings()[0].tag(vsmmu::TagKind::open)->vmid());
 }
 
 // VMIDs differ between the instances: a mix-up would show.
