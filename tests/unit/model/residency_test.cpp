@@ -29,6 +29,14 @@ class Shortcut {
       };
     }
   }
+  ~Shortcut() {
+    for (const auto& port : machine_.ports) {
+      port->installing = nullptr;
+      port->drops = nullptr;
+    }
+  }
+  Shortcut(const Shortcut&) = delete;
+  Shortcut& operator=(const Shortcut&) = delete;
 
  private:
   void learn(unsigned instance, StreamID sid) {

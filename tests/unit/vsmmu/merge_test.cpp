@@ -38,10 +38,11 @@ struct Merge : testing::Test {
 };
 
 TEST_F(Merge, RepeatedCommandsGoOnce) {
-  EXPECT_EQ(sent({nh_va(1, 0x1000), nh_va(1, 0x2000), nh_va(1, 0x1000), nh_va(2, 0x1000), nh_va(1, 0x2000)}),
-            (std::vector<Command>{va(1, 0x1000), va(1, 0x2000), va(2, 0x1000)}));
+  EXPECT_EQ(sent({nh_va(1, 0x1000), nh_va(1, 0x2000), nh_va(1, 0x1000), nh_va(2, 0x9000), nh_va(1, 0x2000)}),
+            (std::vector<Command>{va(1, 0x1000), va(1, 0x2000), va(2, 0x9000)}));
   const Command asid = tlbi_nh_asid(VMID{}, ASID{4});
-  EXPECT_EQ(sent({asid, asid, nh_va(4, 0), asid}), (std::vector<Command>{tlbi_nh_asid(vmid(), ASID{4}), va(4, 0)}));
+  EXPECT_EQ(sent({asid, asid, nh_va(4, 0x3000), asid}),
+            (std::vector<Command>{tlbi_nh_asid(vmid(), ASID{4}), va(4, 0x3000)}));
   EXPECT_EQ(virt.vsmmu->backing_counters(0).merged, 4u);
   EXPECT_EQ(virt.vsmmu->backing_counters(0).tlbis, 5u);
 }
