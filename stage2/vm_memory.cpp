@@ -130,8 +130,8 @@ class VmMemory::Work {
   Grant* grant_ = nullptr;
 };
 
-VmMemory::VmMemory(const Config& config, S2Domain& domain, PagePool& pool, Grace& grace, GrantTable& grants)
-    : config_{config}, domain_{domain}, pool_{pool}, grace_{grace}, grants_{grants} {
+VmMemory::VmMemory(const Config& config, S2Domain& domain, PagePool& pool, GrantTable& grants)
+    : config_{config}, domain_{domain}, pool_{pool}, grants_{grants} {
   const SpinLock::Guard guard{grants_.lock_};
   if (config_.id < GrantTable::kMaxVms) grants_.vms_[config_.id] = this;
 }
@@ -192,8 +192,7 @@ MemoryOutcome VmMemory::relinquish(IPA ipa, std::uint64_t pages) {
   }
   if (done == 0) return refused(Result::wrong_state);
   if (const auto gone = domain_.unmap(ipa, done * kPage4K); !gone) return refused(result_of(gone.error()));
-  // No CPU and no device reaches the pages any more. A copy of EL2's that began before may still.
-  grace_.synchronize();
+  // No CPU, no device and no copy of EL2's reaches the pages any more.
   for (const auto& piece : pieces.list()) {
     pool_.scrub(piece.at, piece.bytes);
     pool_.free(piece.at, piece.bytes);
@@ -304,8 +303,6 @@ MemoryOutcome VmMemory::offer(const Offer& offer, std::uint64_t handle) {
     if (const auto changed = domain_.protect(from, count * kPage4K, kNoAccess); !changed) {
       result = result_of(changed.error());
       count = 0;
-    } else {
-      grace_.synchronize();  // what EL2 was writing for the owner is in the loan, and nothing comes later
     }
   }
   if (grant.offered + count == 0) {  // nothing of it is there: no handle that would have to be taken back
@@ -383,7 +380,6 @@ Result VmMemory::withdraw(Work& work) {
   VmMemory& peer = *grant.peer;
   if (const auto gone = peer.domain_.unmap(grant.mapped_at + left * kPage4K, count * kPage4K); !gone)
     return result_of(gone.error());
-  grace_.synchronize();  // no copy of EL2's for the peer reaches the pages any more
   const SpinLock::Guard guard{grants_.lock_};
   grant.mapped = left;
   grant.state = left != 0 ? State::releasing : State::offered;

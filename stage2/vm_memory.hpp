@@ -18,7 +18,6 @@
 #include "guest-abi/hypercall.hpp"
 #include "guest-abi/types.hpp"
 #include "stage2/domain.hpp"
-#include "stage2/retire.hpp"
 #include "stage2/support/spinlock.hpp"
 
 namespace weir::stage2 {
@@ -112,7 +111,7 @@ class VmMemory {
     Attributes ram_attributes{.execute = true};  // of pages that it owns
   };
   // All of them outlive this. The domain maps the VM's first memory.
-  VmMemory(const Config& config, S2Domain& domain, PagePool& pool, Grace& grace, GrantTable& grants);
+  VmMemory(const Config& config, S2Domain& domain, PagePool& pool, GrantTable& grants);
   // stop() was called, or no grant ever concerned it.
   ~VmMemory();
   VmMemory(const VmMemory&) = delete;
@@ -171,7 +170,6 @@ class VmMemory {
   Config config_;
   S2Domain& domain_;
   PagePool& pool_;
-  Grace& grace_;
   GrantTable& grants_;
   // Guarded by the lock of grants_:
   std::array<Range, kCallers> busy_{};

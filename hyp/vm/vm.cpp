@@ -78,7 +78,7 @@ std::expected<std::unique_ptr<Vm>, VmError> Vm::create(unsigned id, const VmConf
                                        .loan_bytes = guest_map::kLoansBytes,
                                        .calls = config.memory_calls && config.memory <= kMostRam,
                                        .share_with = config.share_with};
-  vm->memory_moves_ = make<stage2::VmMemory>(moves, *vm->domain_, guest_pages(), hyp_grace(), grant_table());
+  vm->memory_moves_ = make<stage2::VmMemory>(moves, *vm->domain_, guest_pages(), grant_table());
   if (!vm->memory_moves_) return std::unexpected{VmError::out_of_memory};
   vm->memory_ = GuestMemory{{.ram = guest_map::kRam,
                              .ram_bytes = config.memory,

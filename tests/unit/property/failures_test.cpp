@@ -154,7 +154,7 @@ struct Rig final : vsmmu::Interrupts, vsmmu::EventDrain {
                                                                            .loan_bytes = kRamBytes,
                                                                            .calls = true,
                                                                            .share_with = 3},
-                                                  *domains[v], pool, grace, grants);
+                                                  *domains[v], pool, grants);
     return true;
   }
   [[nodiscard]] bool make_vsmmu() {

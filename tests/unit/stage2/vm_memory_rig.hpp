@@ -259,7 +259,7 @@ class Machine {
                                   .loan_bytes = 1_GiB,
                                   .calls = i != 2,
                                   .share_with = i == 0 ? 0b110u : 0b001u};
-    vm.memory = std::make_unique<VmMemory>(config, *vm.domain, pool, grace, grants);
+    vm.memory = std::make_unique<VmMemory>(config, *vm.domain, pool, grants);
   }
 };
 
