@@ -286,8 +286,9 @@ bool VSmmu::update(Stream& s, Pending why) {
   if (same) {
     // The guest has invalidated its configuration: context descriptors cached through an unchanged STE must go too. But a
     // copy that is the same is also what is cached of it.
-    if (!s.cd && why == Pending::cfgi) fanout_.push(*s.backing, smmu::cfgi_ste(s.sid, true));
-    if (!s.cd && why == Pending::cd) fanout_.push(*s.backing, smmu::cfgi_cd_all(s.sid));
+    const bool cached = uses_stage1(s.installed) && !s.cd;
+    if (cached && why == Pending::cfgi) fanout_.push(*s.backing, smmu::cfgi_ste(s.sid, true));
+    if (cached && why == Pending::cd) fanout_.push(*s.backing, smmu::cfgi_cd_all(s.sid));
     // Invalid as before, but for another reason: what has happened until now was the old one.
     if (target.fault != s.fault) drain_before_change(*s.backing);
   } else if (!replace(s, target)) {

@@ -211,10 +211,13 @@ TEST(ManyStreams, GlobalChangesTakeSeveralExits) {
   g.enable();
   EXPECT_EQ(g.read(Reg::CR0ACK), g.read(Reg::CR0));
   for (const auto& [sid, ste] : m.smmus[0]->stes) EXPECT_FALSE(ste.get<Ste::V>());
+  for (std::uint32_t i = 0; i < 40; ++i) g.put_ste(i, Guest::s1_ste());
+  g.submit({cfgi_all(), sync_none()});
+  m.forget();
   again = 0;
   g.submit({cfgi_all(), sync_none()});
   EXPECT_GE(again, 9u);
-  EXPECT_EQ(g.cons(), 2u);
+  EXPECT_EQ(g.cons(), 4u);
   EXPECT_EQ(m.smmus[0]->all<CfgiSte>().size(), 40u);
 }
 
