@@ -60,7 +60,7 @@ define flags_file
 $(1): FORCE
 	@mkdir -p $$(@D); echo '$(2)' >$$@.new; cmp -s $$@.new $$@ && rm $$@.new || mv $$@.new $$@
 endef
-$(eval $(call flags_file,$(el2)/cxxflags,$$(CXXFLAGS_EL2) $$(warnings)))
+$(eval $(call flags_file,$(el2)/cxxflags,$$(CXXFLAGS_EL2) $$(LTO_EL2) $$(warnings)))
 $(eval $(call flags_file,build/host/flags,$$(HOST_CXXFLAGS) $$(warnings)))
 
 # ---- The hypervisor ----
@@ -81,11 +81,12 @@ build/Image: build/weir.elf
 	@echo "  $@: $$(stat -c %s $@) bytes"
 build/weir.elf: $(image_objects) hyp/boot/weir.lds $(LIBS_EL2)
 	$(call say,link $@)
-	$(quiet)ld.lld-19 $(LDFLAGS_EL2) -T hyp/boot/weir.lds -Map=build/weir.map -o $@ $(image_objects) --start-group $(LIBS_EL2) --end-group
+	$(quiet)ld.lld-19 $(LDFLAGS_EL2) --lto-O2 --lto-obj-path=$@.lto.o -T hyp/boot/weir.lds -Map=build/weir.map -o $@ \
+	    $(image_objects) --start-group $(LIBS_EL2) --end-group
 $(el2)/obj/%.cpp.o: %.cpp $(el2)/cxxflags | el2-libs
 	$(call say,$<)
 	@mkdir -p $(@D)
-	$(quiet)clang++-19 $(CXXFLAGS_EL2) $(call for_size,$<) $(warnings) $(depends) -I. -c $< -o $@
+	$(quiet)clang++-19 $(CXXFLAGS_EL2) $(LTO_EL2) $(call for_size,$<) $(warnings) $(depends) -I. -c $< -o $@
 $(el2)/obj/%.S.o: %.S | el2-libs
 	$(call say,$<)
 	@mkdir -p $(@D)
