@@ -105,7 +105,7 @@ Vm::Vm(Machine& m, unsigned number, std::uint64_t seed) : machine{m}, id{number}
                                                                        .calls = true,
                                                                        .share_with = ~std::uint64_t{0},
                                                                        .ram_attributes = kAll},
-                                              *domain, frames, m.pcpus.grace, m.grants);
+                                              *domain, frames, m.grants);
   std::array<stage2::SmmuPort*, Machine::kSmmus> behind{};
   for (unsigned i = 0; i < Machine::kSmmus; ++i) behind[i] = m.smmus[i].get();
   vsmmu::Config config;
@@ -260,7 +260,10 @@ void Vm::administer(std::mt19937_64& random) {
       EXPECT_TRUE(vsmmu->attach(d.vsid, *machine.smmus[d.smmu], d.sid));
       break;
     }
-    case 2: (void)vsmmu->silence(d.vsid); break;
+    case 2:
+      // As if the device had not answered: fenced until it is attached anew.
+      if (pick(random, 64) == 0) vsmmu->atc_timed_out(d.vsid);
+      break;
     case 3: {
       // A second vSMMU comes and goes: VMIDs are used again.
       std::array<stage2::SmmuPort*, 2> behind{machine.smmus[0].get(), machine.smmus[2].get()};
