@@ -66,9 +66,9 @@ enum class Call : std::uint32_t {
   accept = function(0x0014, true),       // handle, ipa, pages -> X1 done
   release = function(0x0015, true),      // handle -> X1 pages left
   take_back = function(0x0016, true),    // handle -> X1 pages left
-  dirty_start = function(0x0020, true),  // ipa, pages -> X1 done, X2 DirtyLimits
+  dirty_start = function(0x0020, true),  // -> X1 pages left until it is on, X2 DirtyLimits
   dirty_read = function(0x0021, true),   // ipa, pages, bitmap, DirtyOptions -> X1 done, X2 DirtyLimits
-  dirty_stop = function(0x0022, true),   // ipa, pages -> X1 done
+  dirty_stop = function(0x0022, true),   // -> nothing
 };
 constexpr std::uint32_t id(Call call) { return static_cast<std::uint32_t>(call); }
 static_assert(id(Call::features) == 0xc600'0001);

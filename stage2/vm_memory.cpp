@@ -130,8 +130,12 @@ class VmMemory::Work {
   Grant* grant_ = nullptr;
 };
 
-VmMemory::VmMemory(const Config& config, S2Domain& domain, PagePool& pool, GrantTable& grants)
-    : config_{config}, domain_{domain}, pool_{pool}, grants_{grants} {
+VmMemory::VmMemory(const Config& config, S2Domain& domain, PagePool& pool, GrantTable& grants, CpuTables* cpu)
+    : config_{config},
+      domain_{domain},
+      pool_{pool},
+      grants_{grants},
+      log_{domain, cpu, {config.ram, config.ram_bytes}, {config.loans, config.loan_bytes}} {
   const SpinLock::Guard guard{grants_.lock_};
   if (config_.id < GrantTable::kMaxVms) grants_.vms_[config_.id] = this;
 }
@@ -446,6 +450,89 @@ MemoryOutcome VmMemory::take_back(std::uint64_t handle) {
   return {.result = result, .done = left};
 }
 
+// --- Dirty log -------------------------------------------------------------------------------------------------------
+
+namespace {
+
+// One call at a time works on a VM's log.
+class LogUse {
+ public:
+  explicit LogUse(std::atomic_flag& busy) : busy_{busy}, mine_{!busy.test_and_set(std::memory_order_acquire)} {}
+  ~LogUse() {
+    if (mine_) busy_.clear(std::memory_order_release);
+  }
+  LogUse(const LogUse&) = delete;
+  LogUse& operator=(const LogUse&) = delete;
+  [[nodiscard]] bool mine() const { return mine_; }
+
+ private:
+  std::atomic_flag& busy_;
+  bool mine_;
+};
+
+void set_bit(std::span<std::uint64_t> bits, std::uint64_t n) { bits[n / 64] |= std::uint64_t{1} << n % 64; }
+
+}  // namespace
+
+std::uint64_t VmMemory::unseen() const {
+  using hypercall::DirtyLimits;
+  DirtyLimits limits;
+  limits.set<DirtyLimits::Devices>(!domain_.log_sees_devices());
+  const SpinLock::Guard guard{grants_.lock_};
+  for (const Grant& grant : grants_.grants_)
+    if (grant.state != State::free && grant.owner == this && grant.write) limits.set<DirtyLimits::Peers>(true);
+  return limits.words[0];
+}
+
+MemoryOutcome VmMemory::dirty_start() {
+  if (!config_.calls || !log_.possible()) return refused(Result::not_supported);
+  const LogUse use{log_busy_};
+  if (!use.mine()) return refused(Result::busy);
+  const auto left = log_.start();
+  if (!left) return refused(result_of(left.error()));
+  return {.done = *left / kPage4K, .extra = unseen()};
+}
+
+MemoryOutcome VmMemory::dirty_read(IPA ipa, std::uint64_t pages, bool seen_only, std::span<std::uint64_t> dirty) {
+  if (!config_.calls || !log_.possible()) return refused(Result::not_supported);
+  if (!within(ipa, pages, config_.ram, config_.ram_bytes)) return refused(Result::invalid);
+  const LogUse use{log_busy_};
+  if (!use.mine()) return refused(Result::busy);
+  if (!log_.on()) return refused(Result::wrong_state);
+  pages = std::min({pages, kDirtyPages, std::uint64_t{dirty.size() * 64}});
+  std::ranges::fill(dirty, 0);
+  if (const auto read = log_.collect(ipa, pages, dirty); !read) return refused(result_of(read.error()));
+  const std::uint64_t limits = unseen();
+  if (!seen_only && limits != 0) {
+    const bool devices = hypercall::DirtyLimits{{{limits}}}.get<hypercall::DirtyLimits::Devices>();
+    for (std::uint64_t i = 0; devices && i < pages; ++i)
+      if (own(ipa + i * kPage4K)) set_bit(dirty, i);
+    const SpinLock::Guard guard{grants_.lock_};
+    for (const Grant& grant : grants_.grants_) {
+      if (grant.state == State::free || grant.owner != this || !grant.write) continue;
+      const IPA from = std::max(ipa, grant.at);
+      const IPA to = std::min(ipa + pages * kPage4K, grant.at + grant.pages * kPage4K);
+      for (IPA at = from; at < to; at += kPage4K) set_bit(dirty, (at - ipa) / kPage4K);
+    }
+  }
+  return {.done = pages, .extra = limits};
+}
+
+void VmMemory::dirty_again(IPA ipa, std::uint64_t pages, std::span<const std::uint64_t> dirty) {
+  const LogUse use{log_busy_};
+  if (!use.mine() || !log_.on()) return;
+  for (std::uint64_t i = 0; i < pages; ++i)
+    if ((dirty[i / 64] >> i % 64 & 1) != 0) log_.written(ipa + i * kPage4K);
+}
+
+MemoryOutcome VmMemory::dirty_stop() {
+  if (!config_.calls || !log_.possible()) return refused(Result::not_supported);
+  const LogUse use{log_busy_};
+  if (!use.mine()) return refused(Result::busy);
+  log_.stop();
+  return {};
+}
+
 // --- The end ---------------------------------------------------------------------------------------------------------
 
 void VmMemory::stop() {
@@ -453,6 +540,7 @@ void VmMemory::stop() {
     const SpinLock::Guard guard{grants_.lock_};
     stopping_ = true;
   }
+  log_.stop();
   for (Grant& grant : grants_.grants_) {
     for (;;) {
       Work work{grants_};

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <expected>
@@ -17,6 +18,7 @@
 
 #include "guest-abi/hypercall.hpp"
 #include "guest-abi/types.hpp"
+#include "stage2/dirty_log.hpp"
 #include "stage2/domain.hpp"
 #include "stage2/support/spinlock.hpp"
 
@@ -98,7 +100,8 @@ class VmMemory {
   // Most pages of one call: an aligned 2 MiB as a whole, else kSinglePages.
   static constexpr std::uint64_t kPagesPerCall = 512;
   static constexpr std::uint64_t kSinglePages = 64;
-  static constexpr unsigned kCallers = 16;  // calls of one VM at a time; one more gets `busy`
+  static constexpr std::uint64_t kDirtyPages = 2048;  // most of one dirty_read()
+  static constexpr unsigned kCallers = 16;            // calls of one VM at a time; one more gets `busy`
 
   struct Config {
     unsigned id = 0;  // below GrantTable::kMaxVms; of VMs that exist at the same time no two have the same
@@ -111,7 +114,7 @@ class VmMemory {
     Attributes ram_attributes{.execute = true};  // of pages that it owns
   };
   // All of them outlive this. The domain maps the VM's first memory.
-  VmMemory(const Config& config, S2Domain& domain, PagePool& pool, GrantTable& grants);
+  VmMemory(const Config& config, S2Domain& domain, PagePool& pool, GrantTable& grants, CpuTables* cpu = nullptr);
   // stop() was called, or no grant ever concerned it.
   ~VmMemory();
   VmMemory(const VmMemory&) = delete;
@@ -141,6 +144,16 @@ class VmMemory {
   // nothing is left of it.
   [[nodiscard]] MemoryOutcome take_back(std::uint64_t handle);
 
+  // The dirty log of the VM's RAM. start: `done` is how many pages are left until it is on; `extra` is what it does not
+  // see (hypercall::DirtyLimits). read: bit i of `dirty` says whether page i has been written since the last time; without
+  // `seen_only` also that somebody may have written it whose writes are not seen.
+  [[nodiscard]] MemoryOutcome dirty_start();
+  [[nodiscard]] MemoryOutcome dirty_read(IPA ipa, std::uint64_t pages, bool seen_only, std::span<std::uint64_t> dirty);
+  [[nodiscard]] MemoryOutcome dirty_stop();
+  [[nodiscard]] const DirtyLog& log() const { return log_; }
+  // What was read could not be delivered: the next call has it again.
+  void dirty_again(IPA ipa, std::uint64_t pages, std::span<const std::uint64_t> dirty);
+
   // The VM has stopped, its devices are detached: everything that it was given goes back, and everything that it gave
   // comes back. Calls of other VMs that are under way are waited for; not bounded.
   void stop();
@@ -157,6 +170,7 @@ class VmMemory {
   class Claim;  // of a range of RAM, for a call
   class Work;   // on a grant, for a call
 
+  [[nodiscard]] std::uint64_t unseen() const;
   [[nodiscard]] std::optional<Mapping> own(IPA ipa) const;  // no value: not the VM's to use
   [[nodiscard]] bool absent(IPA ipa, std::uint64_t pages) const;
   [[nodiscard]] Result conflict(IPA ipa, std::uint64_t bytes) const;
@@ -171,6 +185,8 @@ class VmMemory {
   S2Domain& domain_;
   PagePool& pool_;
   GrantTable& grants_;
+  DirtyLog log_;
+  std::atomic_flag log_busy_;  // a call works on it
   // Guarded by the lock of grants_:
   std::array<Range, kCallers> busy_{};
   unsigned given_ = 0;  // grants that it has given

@@ -121,8 +121,11 @@ struct VtcrEl2 : Record<VtcrEl2, 64> {
   using TG0 = Field<"TG0", 15, 14, std::uint8_t>;
   using PS = Field<"PS", 18, 16, std::uint8_t>;
   using VS = Field<"VS", 19, 19, bool>;  // 16-bit VMIDs
+  using HA = Field<"HA", 21, 21, bool>;  // hardware sets the access flag
+  using HD = Field<"HD", 22, 22, bool>;  // and keeps dirty state where a descriptor has DBM
   using Res1_31 = Field<"RES1", 31, 31, bool>;
-  using Layout = weir::Layout<64, T0SZ, SL0, IRGN0, ORGN0, SH0, TG0, PS, VS, Ignored<30, 20>, Res1_31, Ignored<63, 32>>;
+  using Layout = weir::Layout<64, T0SZ, SL0, IRGN0, ORGN0, SH0, TG0, PS, VS, Ignored<20, 20>, HA, HD, Ignored<30, 23>,
+                              Res1_31, Ignored<63, 32>>;
 };
 
 struct VttbrEl2 : Record<VttbrEl2, 64> {

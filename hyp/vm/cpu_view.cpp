@@ -23,6 +23,11 @@ struct Mmfr0 : Record<Mmfr0, 64> {
   using Layout = weir::Layout<64, PARange, Ignored<63, 4>>;
 };
 
+struct Mmfr1 : Record<Mmfr1, 64> {
+  using HAFDBS = Field<"HAFDBS", 3, 0, std::uint8_t>;
+  using Layout = weir::Layout<64, HAFDBS, Ignored<63, 4>>;
+};
+constexpr std::uint8_t kHafdbsDirty = 2;
 struct Mmfr2 : Record<Mmfr2, 64> {
   using BBM = Field<"BBM", 55, 52, std::uint8_t>;
   using Layout = weir::Layout<64, Ignored<51, 0>, BBM, Ignored<63, 56>>;
@@ -58,7 +63,7 @@ std::expected<std::unique_ptr<CpuView>, stage2::Error> CpuView::create(VMID vmid
   const auto output = std::min(static_cast<smmu::AddressSize>(mmfr0.get<Mmfr0::PARange>()), smmu::AddressSize::bits44);
   const auto geometry = stage2::Geometry::make(kInputBits, output);
   if (!geometry) return std::unexpected{stage2::Error::out_of_range};
-  auto table = stage2::Table::create(*geometry, coherent_table_pages(), {.bbml = bbml()});
+  auto table = stage2::Table::create(*geometry, coherent_table_pages(), {.bbml = bbml(), .dirty_state = true});
   if (!table) return std::unexpected{table.error()};
   (*table)->set_walked(true);
   std::unique_ptr<CpuView> view{new (std::nothrow) CpuView{vmid, std::move(*table)}};
@@ -75,6 +80,8 @@ std::uint64_t CpuView::vtcr() const {
       .set<VtcrEl2::ORGN0>(1)
       .set<VtcrEl2::SH0>(3)
       .set<VtcrEl2::PS>(static_cast<std::uint8_t>(g.ps()))
+      .set<VtcrEl2::HA>(dirty_state())
+      .set<VtcrEl2::HD>(dirty_state())
       .set<VtcrEl2::Res1_31>(true)
       .words[0];
 }
@@ -91,7 +98,24 @@ std::expected<void, stage2::Error> CpuView::map(IPA ipa, PA pa, std::uint64_t by
 
 std::expected<void, stage2::Error> CpuView::share(stage2::S2Domain& memory, IPA ipa, std::uint64_t bytes) {
   const SpinLock::Guard guard{lock_};
+  shared_at_ = ipa;
+  shared_bytes_ = bytes;
   return memory.share_root(*table_, ipa, bytes);
+}
+
+bool CpuView::dirty_state() const {
+  Mmfr1 mmfr1;
+  mmfr1.words[0] = hardware_id(id::kAa64Mmfr1);
+  return mmfr1.get<Mmfr1::HAFDBS>() >= kHafdbsDirty;
+}
+
+// There is a moment at which vCPUs find nothing: their faults are settled by trying again.
+std::expected<void, stage2::Error> CpuView::use_log(stage2::S2Domain& memory, bool log) {
+  const SpinLock::Guard guard{lock_};
+  memory.unshare_root(*table_);
+  invalidate(shared_at_, shared_bytes_, false);
+  return log ? memory.share_log(*table_, shared_at_, shared_bytes_)
+             : memory.share_root(*table_, shared_at_, shared_bytes_);
 }
 
 // Nobody uses the VMID any more; the next one to get it must not find entries.

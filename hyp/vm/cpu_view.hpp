@@ -8,13 +8,14 @@
 #include "guest-abi/types.hpp"
 #include "hyp/pci/virtual_host.hpp"
 #include "stage2/cpu_tlb.hpp"
+#include "stage2/dirty_log.hpp"
 #include "stage2/domain.hpp"
 #include "stage2/support/spinlock.hpp"
 #include "stage2/table.hpp"
 
 namespace weir {
 
-class CpuView final : public pci::BarPort, public stage2::CpuTlb {
+class CpuView final : public pci::BarPort, public stage2::CpuTlb, public stage2::CpuTables {
  public:
   static constexpr unsigned kInputBits = 40;  // up to the end of the 64-bit PCI window
 
@@ -34,6 +35,8 @@ class CpuView final : public pci::BarPort, public stage2::CpuTlb {
   // From now on this view has what `memory` maps in [ipa, ipa + bytes), which are whole root slots, and no mappings of its
   // own there. `memory`, which outlives it, has this view as its CpuTlb.
   [[nodiscard]] std::expected<void, stage2::Error> share(stage2::S2Domain& memory, IPA ipa, std::uint64_t bytes);
+  [[nodiscard]] bool dirty_state() const override;
+  [[nodiscard]] std::expected<void, stage2::Error> use_log(stage2::S2Domain& memory, bool log) override;
   // For mappings that the devices' view shares with this one, by whoever changes them.
   void invalidate(IPA ipa, std::uint64_t bytes, bool leaf_only) override;
 
@@ -55,6 +58,8 @@ class CpuView final : public pci::BarPort, public stage2::CpuTlb {
   VMID vmid_;
   SpinLock lock_;
   std::unique_ptr<stage2::Table> table_;
+  IPA shared_at_;  // what share() was for
+  std::uint64_t shared_bytes_ = 0;
 };
 
 }  // namespace weir

@@ -14,6 +14,7 @@
 
 #include "guest-abi/smmu/registers.hpp"
 #include "guest-abi/types.hpp"
+#include "stage2/dirty_log.hpp"
 #include "stage2/retire.hpp"
 #include "stage2/table.hpp"
 #include "vsmmu/ports.hpp"
@@ -34,8 +35,9 @@ class GuestMemory final : public vsmmu::GuestMemory {
 
   GuestMemory() = default;  // no memory: every access is refused
   // `table` and `grace` outlive this.
-  GuestMemory(const Where& where, const stage2::Table& table, stage2::Grace& grace)
-      : where_{where}, table_{&table}, grace_{&grace} {}
+  GuestMemory(const Where& where, const stage2::Table& table, stage2::Grace& grace,
+              const stage2::DirtyLog* log = nullptr)
+      : where_{where}, table_{&table}, grace_{&grace}, log_{log} {}
 
   [[nodiscard]] IPA base() const { return where_.ram; }
   [[nodiscard]] std::uint64_t bytes() const { return where_.ram_bytes; }
@@ -96,6 +98,7 @@ class GuestMemory final : public vsmmu::GuestMemory {
       const auto part =
           static_cast<std::size_t>(std::min<std::uint64_t>(bytes - offset, kPage4K - page->at.value % kPage4K));
       fn(where_.physical + page->at.value, offset, part);
+      if (writes && log_ != nullptr) log_->written(at + offset);
       offset += part;
     }
     return true;
@@ -104,6 +107,7 @@ class GuestMemory final : public vsmmu::GuestMemory {
   Where where_;
   const stage2::Table* table_ = nullptr;
   stage2::Grace* grace_ = nullptr;
+  const stage2::DirtyLog* log_ = nullptr;
 };
 
 // The same memory as a vSMMU has to see it. Where the guest does not rely on coherency, because IDR0.COHACC is not offered

@@ -1,6 +1,7 @@
 #include "hyp/vm/memory_calls.hpp"
 
 #include <bit>
+#include <span>
 
 #include "guest-abi/hypercall.hpp"
 #include "hyp/arch/cache.hpp"
@@ -55,7 +56,8 @@ Answer features(const VmMemory& memory) {
   using hypercall::PageLimits;
   const VmMemory::Config& config = memory.config();
   if (!config.calls) return {};
-  const auto has = Features{}.set<Features::Memory>(true).set<Features::Grants>(true);
+  const auto has = Features{}.set<Features::Memory>(true).set<Features::Grants>(true).set<Features::DirtyLog>(
+      memory.log().possible());
   const auto limits = PageLimits{}
                           .set<PageLimits::PerCall>(VmMemory::kPagesPerCall)
                           .set<PageLimits::Grants>(stage2::GrantTable::kPerVm)
@@ -80,6 +82,22 @@ Answer offer(VmMemory& memory, const std::uint64_t* x, bool loan) {
       x[5]));
 }
 
+Answer dirty_read(Vm& vm, const std::uint64_t* x) {
+  using hypercall::DirtyOptions;
+  const auto options = record<DirtyOptions>(x[4]);
+  if (reserved_bits(options) || x[3] % sizeof(std::uint64_t) != 0) return {Result::invalid, {}};
+  std::array<std::uint64_t, VmMemory::kDirtyPages / 64> dirty{};
+  const MemoryOutcome read =
+      vm.memory_moves().dirty_read(IPA{x[1]}, x[2], options.get<DirtyOptions::SeenOnly>(), dirty);
+  if (read.result != Result::success) return answer(read);
+  const auto bytes = std::as_bytes(std::span{dirty}.first((read.done + 63) / 64));
+  if (!vm.memory().write(IPA{x[3]}, bytes)) {
+    vm.memory_moves().dirty_again(IPA{x[1]}, read.done, dirty);
+    return {Result::invalid, {}};
+  }
+  return answer(read);
+}
+
 Answer call(Vm& vm, Call function, const std::uint64_t* x) {
   VmMemory& memory = vm.memory_moves();
   switch (function) {
@@ -92,6 +110,9 @@ Answer call(Vm& vm, Call function, const std::uint64_t* x) {
     case Call::accept: return answer(memory.accept(x[1], IPA{x[2]}, x[3]));
     case Call::release: return answer(memory.release(x[1]));
     case Call::take_back: return answer(memory.take_back(x[1]));
+    case Call::dirty_start: return answer(memory.dirty_start());
+    case Call::dirty_read: return dirty_read(vm, x);
+    case Call::dirty_stop: return answer(memory.dirty_stop());
     default: return {Result::not_supported, {}};
   }
 }

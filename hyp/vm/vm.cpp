@@ -78,14 +78,15 @@ std::expected<std::unique_ptr<Vm>, VmError> Vm::create(unsigned id, const VmConf
                                        .loan_bytes = guest_map::kLoansBytes,
                                        .calls = config.memory_calls && config.memory <= kMostRam,
                                        .share_with = config.share_with};
-  vm->memory_moves_ = make<stage2::VmMemory>(moves, *vm->domain_, guest_pages(), grant_table());
+  vm->memory_moves_ = make<stage2::VmMemory>(moves, *vm->domain_, guest_pages(), grant_table(), vm->view_.get());
   if (!vm->memory_moves_) return std::unexpected{VmError::out_of_memory};
   vm->memory_ = GuestMemory{{.ram = guest_map::kRam,
                              .ram_bytes = config.memory,
                              .end = guest_map::kPci64,
                              .physical = static_cast<std::byte*>(direct(PA{0}))},
                             vm->domain_->table(),
-                            hyp_grace()};
+                            hyp_grace(),
+                            config.memory_calls ? &vm->memory_moves_->log() : nullptr};
   if (const auto done = vm->view_->share(*vm->domain_, guest_map::kRam, guest_map::kPci64 - guest_map::kRam); !done)
     return std::unexpected{error_of(done.error())};
 

@@ -246,6 +246,54 @@ void check_share() {
   expect_lands(pages, "the lender's DMA again");
 }
 
+// What is dirty in the 64 pages from `at` on; the result goes to `bitmap`.
+std::uint64_t dirty(std::uint64_t at, std::uint64_t bitmap, bool seen_only = true) {
+  const Outcome got = memory_call(hypercall::Call::dirty_read, at, 64, bitmap, seen_only ? 1 : 0);
+  expect(got.result == Result::success && got.done == 64, "dirty_read", static_cast<std::uint64_t>(got.result));
+  expect_equal(got.extra & 1, 1, "devices without dirty state are named");
+  barrier();
+  return load64(bitmap);
+}
+
+void check_dirty() {
+  check("dirty-log");
+  const std::uint64_t pages = allocate(64 * kPage);
+  const std::uint64_t bitmap = allocate(kPage);
+  expect_result(memory_call(hypercall::Call::dirty_read, pages, 64, bitmap, 1).result, Result::wrong_state, "before");
+  Outcome got{};
+  do got = memory_call(hypercall::Call::dirty_start);
+  while (got.result == Result::success && got.done != 0);
+  if (!expect(got.result == Result::success, "dirty_start", static_cast<std::uint64_t>(got.result))) return;
+  expect_equal(dirty(pages, bitmap), 0, "nothing yet");
+  store64(pages + 3 * kPage, 1);
+  store64(pages + 10 * kPage + 8, 1);
+  (void)load64(pages + 11 * kPage);
+  expect_equal(dirty(pages, bitmap), 1u << 3 | 1u << 10, "two stores");
+  expect_equal(dirty(pages, bitmap), 0, "none since");
+  store64(pages + 3 * kPage, 2);
+  expect_equal(dirty(pages, bitmap), 1u << 3, "a store to a page that was dirty before");
+  (void)dirty(pages, pages + 5 * kPage);
+  expect_equal(dirty(pages, bitmap), 1u << 5, "what Weir itself writes");
+  expect_equal(dirty(pages, bitmap, false), ~std::uint64_t{0}, "all that a device may write");
+  expect_result(relinquish(pages + 7 * kPage), Result::success, "relinquish");
+  expect(load_aborts(pages + 7 * kPage), "it is gone for CPUs with the log on, too");
+  expect_result(reclaim(pages + 7 * kPage), Result::success, "reclaim");
+  expect_equal(dirty(pages, bitmap) & 1u << 7, 1u << 7, "a new page counts as written");
+  store64(pages + 7 * kPage, 1);
+  expect_equal(dirty(pages, bitmap), 1u << 7, "and is seen");
+  expect_lands(pages + 20 * kPage, "DMA while the log is on");
+  expect_result(memory_call(hypercall::Call::dirty_read, pages, 64, kLoans, 1).result, Result::invalid, "no bitmap");
+  expect_equal(dirty(pages, bitmap), 1u << 20, "is not lost by that");
+  expect_result(memory_call(hypercall::Call::dirty_stop).result, Result::success, "dirty_stop");
+  store64(pages + 3 * kPage, 3);
+  expect_equal(load64(pages + 3 * kPage), 3, "after it");
+  expect_result(memory_call(hypercall::Call::dirty_read, pages, 64, bitmap, 1).result, Result::wrong_state, "after");
+  do got = memory_call(hypercall::Call::dirty_start);
+  while (got.result == Result::success && got.done != 0);
+  expect_equal(dirty(pages, bitmap), 0, "once more");
+  expect_result(memory_call(hypercall::Call::dirty_stop).result, Result::success, "dirty_stop");
+}
+
 // --- EL2's own copies ------------------------------------------------------------------------------------------------
 
 constinit volatile std::uint64_t toggled = 0;  // the page that comes and goes
@@ -323,6 +371,7 @@ void give() {
   expect_equal(offer(false, mailbox, 1, peer_id, true), kFirstHandle, "the handle of the first grant");
   check_relinquish();
   check_share();
+  check_dirty();
   check_race();
   order(Order::leave, {});
   (void)reply();

@@ -498,15 +498,17 @@ TEST_F(DomainTest, NoLockIsHeldWhileHardwareIsWaitedFor) {
 // that SYNC was. A test that expects so has much patience.
 template <typename First, typename Second>
 bool overtakes(FakeSmmu& smmu, First first, Second second, int patience = 2000) {
-  std::atomic<bool> done{false};
+  std::atomic<bool> started{false}, done{false};
   bool overtaken = false;
   std::thread other;
   smmu.on_poll = [&] {
     if (other.joinable()) return;
     other = std::thread{[&] {
+      started.store(true);
       second();
       done.store(true);
     }};
+    while (!started.load()) std::this_thread::yield();
     for (int i = 0; i < patience && !done.load(); ++i) std::this_thread::yield();
     overtaken = done.load();
   };
