@@ -81,6 +81,10 @@ void stop_other_pcpus() {
 void init_interrupts() {
   if (const auto ok = gic_init(platform.gic); !ok) panic("GIC: %s", to_string(ok.error()));
   gic_on_ipi(Ipi::stop, [](void*) { park(); }, nullptr);
+  const auto kicked = [](void*) {
+    if (Vcpu* const vcpu = this_pcpu().vcpu) vcpu->look_soon();
+  };
+  gic_on_ipi(Ipi::kick, kicked, nullptr);
   set_stop_others(stop_other_pcpus);
 }
 

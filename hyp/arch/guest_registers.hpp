@@ -23,9 +23,15 @@ enum class ExitKind : std::uint32_t {
   serror = 3,
 };
 
-// Called after each exit; whether the guest is to be entered again. ESR_EL2, FAR_EL2 and HPFAR_EL2 are as the exit left
-// them.
-using GuestExited = bool (*)(void* context, ExitKind kind);
+// What is to be done after an exit.
+enum class GuestNext : std::uint32_t {
+  leave = 0,
+  enter = 1,
+  enter_kept = 2,  // and no register but PC and PSTATE was changed meanwhile: cheaper
+};
+
+// Called after each exit. ESR_EL2, FAR_EL2 and HPFAR_EL2 are as the exit left them.
+using GuestExited = GuestNext (*)(void* context, ExitKind kind);
 
 // Runs the guest, again after each exit for which `exited` says so. Loads x0-x30, PC and PSTATE from `registers`, saves
 // them there at each exit. Interrupts are masked at EL2 before, after and meanwhile.

@@ -15,13 +15,22 @@
     b       el2_panic
     .endm
 
-// Exceptions of the guest, from AArch64 and AArch32 alike.
+// Exceptions of the guest, from AArch64 and AArch32 alike. SP is what run_guest left.
     .macro  guest_exception kind
     .balign 128
-    stp     x0, x1, [sp, #-16]!
+    str     x0, [sp, #FRAME_X0]
+    ldr     x0, [sp, #FRAME_REGISTERS]
+    stp     x1, x2, [x0, #8]
     mov     w1, #\kind
     b       guest_exit
     .endm
+
+// The frame of run_guest.
+    .equ    FRAME_RECORD, 80
+    .equ    FRAME_REGISTERS, 96
+    .equ    FRAME_EXITED, 104               // and behind it the context
+    .equ    FRAME_X0, 120                   // the guest's, for a moment
+    .equ    FRAME_BYTES, 128
 
     .balign 2048
     .globl  exception_vectors
@@ -74,13 +83,9 @@ el2_panic:
     mov     x30, xzr
     b       el2_exception_panic             // hyp/panic; does not return
 
-// void run_guest(GuestRegisters*, bool (*exited)(void* context, ExitKind), void* context)
+// void run_guest(GuestRegisters*, GuestNext (*exited)(void* context, ExitKind), void* context)
 // What the compiler wants kept across the call is saved once; between two entries `exited` keeps to its own frame. The
 // pair of x29 and x30 is also the frame record that a backtrace of `exited` goes on with.
-    .equ    FRAME_RECORD, 80
-    .equ    FRAME_REGISTERS, 96
-    .equ    FRAME_EXITED, 104               // and behind it the context
-    .equ    FRAME_BYTES, 128
     .globl  run_guest
     .type   run_guest, %function
 run_guest:
@@ -93,58 +98,58 @@ run_guest:
     stp     x29, x30, [sp, #FRAME_RECORD]
     str     x0, [sp, #FRAME_REGISTERS]
     stp     x1, x2, [sp, #FRAME_EXITED]
-enter_guest:                                // x0 -> GuestRegisters
-    ldp     x2, x3, [x0, #248]              // PC, PSTATE
+    mov     x1, x0
+enter_guest:                                // x1 -> GuestRegisters
+    ldp     x19, x20, [x1, #152]
+    ldp     x21, x22, [x1, #168]
+    ldp     x23, x24, [x1, #184]
+    ldp     x25, x26, [x1, #200]
+    ldp     x27, x28, [x1, #216]
+enter_kept:                                 // the same, and x19-x28 are the guest's
+    ldp     x2, x3, [x1, #248]              // PC, PSTATE
     msr     elr_el2, x2
     msr     spsr_el2, x3
-    ldp     x2, x3, [x0, #16]
-    ldp     x4, x5, [x0, #32]
-    ldp     x6, x7, [x0, #48]
-    ldp     x8, x9, [x0, #64]
-    ldp     x10, x11, [x0, #80]
-    ldp     x12, x13, [x0, #96]
-    ldp     x14, x15, [x0, #112]
-    ldp     x16, x17, [x0, #128]
-    ldp     x18, x19, [x0, #144]
-    ldp     x20, x21, [x0, #160]
-    ldp     x22, x23, [x0, #176]
-    ldp     x24, x25, [x0, #192]
-    ldp     x26, x27, [x0, #208]
-    ldp     x28, x29, [x0, #224]
-    ldr     x30, [x0, #240]
-    ldp     x0, x1, [x0]
+    ldp     x29, x30, [x1, #232]
+    ldp     x17, x18, [x1, #136]
+    ldp     x15, x16, [x1, #120]
+    ldp     x13, x14, [x1, #104]
+    ldp     x11, x12, [x1, #88]
+    ldp     x9, x10, [x1, #72]
+    ldp     x7, x8, [x1, #56]
+    ldp     x5, x6, [x1, #40]
+    ldp     x3, x4, [x1, #24]
+    ldr     x0, [x1]
+    ldp     x1, x2, [x1, #8]
     eret
     dsb     nsh                             // no speculation past the ERET
     isb
 
-guest_exit:                                 // x1 = ExitKind; [sp] = guest x0, x1
-    ldr     x0, [sp, #(16 + FRAME_REGISTERS)]
-    stp     x2, x3, [x0, #16]
-    stp     x4, x5, [x0, #32]
-    stp     x6, x7, [x0, #48]
-    stp     x8, x9, [x0, #64]
-    stp     x10, x11, [x0, #80]
-    stp     x12, x13, [x0, #96]
-    stp     x14, x15, [x0, #112]
-    stp     x16, x17, [x0, #128]
-    stp     x18, x19, [x0, #144]
-    stp     x20, x21, [x0, #160]
-    stp     x22, x23, [x0, #176]
-    stp     x24, x25, [x0, #192]
-    stp     x26, x27, [x0, #208]
-    stp     x28, x29, [x0, #224]
-    mrs     x2, elr_el2
-    mrs     x3, spsr_el2
-    stp     x30, x2, [x0, #240]
-    str     x3, [x0, #256]
-    ldp     x4, x5, [sp], #16
-    stp     x4, x5, [x0]
-    add     x29, sp, #FRAME_RECORD
+guest_exit:                                 // x0 -> GuestRegisters, holding x1 and x2; x1 = ExitKind
+    stp     x3, x4, [x0, #24]
+    stp     x5, x6, [x0, #40]
+    stp     x7, x8, [x0, #56]
+    stp     x9, x10, [x0, #72]
+    stp     x11, x12, [x0, #88]
+    stp     x13, x14, [x0, #104]
+    stp     x15, x16, [x0, #120]
+    stp     x17, x18, [x0, #136]
+    stp     x19, x20, [x0, #152]
+    stp     x21, x22, [x0, #168]
+    stp     x23, x24, [x0, #184]
+    stp     x25, x26, [x0, #200]
+    stp     x27, x28, [x0, #216]
+    stp     x29, x30, [x0, #232]
+    ldr     x2, [sp, #FRAME_X0]
+    mrs     x3, elr_el2
+    mrs     x4, spsr_el2
+    str     x2, [x0]
+    stp     x3, x4, [x0, #248]
     ldp     x2, x0, [sp, #FRAME_EXITED]
-    blr     x2
-    mov     w1, w0
-    ldr     x0, [sp, #FRAME_REGISTERS]
-    cbnz    w1, enter_guest
+    add     x29, sp, #FRAME_RECORD
+    blr     x2                              // x19-x28 are the guest's now and again behind it
+    ldr     x1, [sp, #FRAME_REGISTERS]
+    tbnz    w0, #1, enter_kept
+    cbnz    w0, enter_guest
     ldp     x19, x20, [sp]
     ldp     x21, x22, [sp, #16]
     ldp     x23, x24, [sp, #32]

@@ -117,7 +117,7 @@ void test_guest() {
         &guest,
         [](void* context, ExitKind why) {
           *static_cast<ExitKind*>(context) = why;
-          return false;
+          return GuestNext::leave;
         },
         &kind);
     good = kind == ExitKind::synchronous &&

@@ -101,9 +101,8 @@ std::optional<IPA> fault_ipa(const Vcpu& vcpu, AbortIss iss, std::uint64_t far) 
   return walk_fault_ipa(far);
 }
 
-std::uint64_t low_bytes(std::uint64_t value, unsigned bytes) {
-  return bytes >= 8 ? value : value & bit_mask(bytes * 8 - 1, 0);
-}
+// `bytes`: 1 to 8.
+std::uint64_t low_bytes(std::uint64_t value, unsigned bytes) { return value & (~std::uint64_t{0} >> (64 - 8 * bytes)); }
 
 // Any other, by the instruction itself. One that cannot be read any more, though the CPU just executed it, has been
 // unmapped by another vCPU: executing it again gives the guest its own fault.
@@ -174,53 +173,70 @@ bool may_try_again(Vcpu& vcpu, AbortIss iss, IPA ipa, bool instruction) {
   }
 }
 
-void finish_access(Vcpu& vcpu, MmioResult result) {
-  if (result == MmioResult::done) [[likely]]
-    return skip_instruction(vcpu);
+[[gnu::noinline]] void unfinished_access(Vcpu& vcpu, MmioResult result) {
   if (result == MmioResult::again) return gic_dispatch();
   handle_other_abort(vcpu, READ_SYSREG_AS(EsrEl2, esr_el2), false);
 }
 
-[[gnu::noinline]] MmioResult described_load(Vcpu& vcpu, AbortIss iss, MmioDevice& device, MmioAccess access) {
+[[gnu::noinline]] void described_load(Vcpu& vcpu, AbortIss iss, MmioDevice& device, MmioAccess access) {
   std::uint64_t value = 0;
   const MmioResult result = device.read(vcpu, access, value);
-  if (result != MmioResult::done) return result;
+  if (result != MmioResult::done) return unfinished_access(vcpu, result);
   if (iss.get<AbortIss::AR>()) dmb_ish();
   value = low_bytes(value, access.size);
   const unsigned sign = access.size * 8 - 1;
   if (iss.get<AbortIss::SSE>() && access.size < 8 && (value >> sign) != 0) value |= ~bit_mask(sign, 0);
   vcpu.set_reg(iss.get<AbortIss::SRT>(), low_bytes(value, iss.get<AbortIss::SF>() ? 8 : 4));
-  return result;
+  skip_instruction(vcpu);
 }
 
-// The fast path: nearly all data aborts are plain accesses to a device, described by the syndrome.
-void handle_data_abort(Vcpu& vcpu, EsrEl2 esr) {
+// A data abort with a syndrome that describes the whole access.
+constexpr std::uint64_t kDescribedMask =
+    EsrEl2::EC::mask | std::uint64_t{AbortIss::ISV::mask | AbortIss::CM::mask | AbortIss::S1PTW::mask};
+constexpr std::uint64_t kDescribed =
+    EsrEl2{}.set<EsrEl2::EC>(ExceptionClass::data_abort_lower).words[0] | AbortIss::ISV::mask;
+
+// The fast path: nearly all of these are accesses to a device, and nearly all stores. True: no register was changed.
+bool handle_described(Vcpu& vcpu, EsrEl2 esr) {
   AbortIss iss;
   iss.words[0] = esr.get<EsrEl2::ISS>();
-  constexpr std::uint32_t kKind = AbortIss::ISV::mask | AbortIss::CM::mask | AbortIss::S1PTW::mask;
+  const auto other = [&] {
+    handle_other_abort(vcpu, esr, false);
+    return false;
+  };
   const std::uint8_t fsc = iss.get<AbortIss::FSC>();
-  if ((iss.words[0] & kKind) != AbortIss::ISV::mask || is_aarch32(vcpu)) [[unlikely]]
-    return handle_other_abort(vcpu, esr, false);
+  if (is_aarch32(vcpu)) [[unlikely]]
+    return other();
   IPA ipa;
   if ((fsc & kFaultClass) == kPermission) {
     const auto translated = translate(vcpu, READ_SYSREG(far_el2));
     if (!translated) [[unlikely]]
-      return;
+      return true;
     ipa = *translated;
   } else if (is_walk_fault(fsc)) {
     ipa = walk_fault_ipa(READ_SYSREG(far_el2));
   } else {
-    return handle_other_abort(vcpu, esr, false);
+    return other();
   }
   const unsigned size = 1U << iss.get<AbortIss::SAS>();
   const MmioBus::Found found = vcpu.vm().bus().find(ipa, size, vcpu.recent_device);
   if (found.device == nullptr || !ipa.aligned(size)) [[unlikely]]
-    return handle_other_abort(vcpu, esr, false);
+    return other();
   vcpu.exits.count(ExitCause::mmio);
   const MmioAccess access{found.offset, size};
-  if (!iss.get<AbortIss::WNR>()) return finish_access(vcpu, described_load(vcpu, iss, *found.device, access));
-  if (iss.get<AbortIss::AR>()) dmb_ish();
-  finish_access(vcpu, found.device->write(vcpu, access, low_bytes(vcpu.reg(iss.get<AbortIss::SRT>()), size)));
+  if (!iss.get<AbortIss::WNR>()) [[unlikely]] {
+    described_load(vcpu, iss, *found.device, access);
+    return false;
+  }
+  if (iss.get<AbortIss::AR>()) [[unlikely]]
+    dmb_ish();
+  const auto result = found.device->write(vcpu, access, low_bytes(vcpu.reg(iss.get<AbortIss::SRT>()), size));
+  if (result != MmioResult::done) [[unlikely]] {
+    unfinished_access(vcpu, result);
+    return false;
+  }
+  skip_instruction(vcpu);
+  return true;
 }
 
 bool is_id_register(SysregIss iss) {
@@ -281,6 +297,7 @@ void handle_call(Vcpu& vcpu, bool smc) {
 
 [[gnu::noinline]] void handle_other(Vcpu& vcpu, EsrEl2 esr) {
   switch (esr.get<EsrEl2::EC>()) {
+    case ExceptionClass::data_abort_lower: return handle_other_abort(vcpu, esr, false);
     case ExceptionClass::instruction_abort_lower: return handle_other_abort(vcpu, esr, true);
     case ExceptionClass::sysreg: return handle_sysreg(vcpu, esr);
     case ExceptionClass::hvc64: return handle_call(vcpu, false);
@@ -289,11 +306,12 @@ void handle_call(Vcpu& vcpu, bool smc) {
   }
 }
 
-void handle_synchronous(Vcpu& vcpu) {
+bool handle_synchronous(Vcpu& vcpu) {
   const EsrEl2 esr = READ_SYSREG_AS(EsrEl2, esr_el2);
-  if (esr.get<EsrEl2::EC>() == ExceptionClass::data_abort_lower) [[likely]]
-    return handle_data_abort(vcpu, esr);
+  if ((esr.words[0] & kDescribedMask) == kDescribed) [[likely]]
+    return handle_described(vcpu, esr);
   handle_other(vcpu, esr);
+  return false;
 }
 
 // A physical SError becomes the guest's own: it runs alone on this pCPU.
@@ -307,7 +325,7 @@ void handle_serror(Vcpu& vcpu) {
 
 }  // namespace
 
-void handle_exit(Vcpu& vcpu, ExitKind kind) {
+bool handle_exit(Vcpu& vcpu, ExitKind kind) {
   if (kind == ExitKind::synchronous) [[likely]]
     return handle_synchronous(vcpu);
   switch (kind) {
@@ -315,8 +333,8 @@ void handle_exit(Vcpu& vcpu, ExitKind kind) {
     case ExitKind::fiq:
       vcpu.exits.count(ExitCause::interrupt);
       gic_dispatch();
-      return;
-    default: return handle_serror(vcpu);
+      return true;
+    default: handle_serror(vcpu); return false;
   }
 }
 

@@ -52,7 +52,7 @@ void gic_disable_ppi(std::uint32_t intid);
 // ---- Interrupts between pCPUs. Stores made before are visible to the handler.
 
 enum class Ipi : std::uint8_t {
-  kick,  // nothing to do but to leave the guest, or WFI
+  kick,  // the pCPU leaves its guest, or WFI, and looks at what its vCPU is to do
   call,  // for whoever registers it
   stop,
 };

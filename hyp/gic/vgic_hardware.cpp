@@ -91,10 +91,7 @@ class Hardware final : public VGicPort {
   void set_edge(PhysicalInterrupt i, bool edge) override { gic_configure_spi(i.intid, edge); }
   void route(PhysicalInterrupt i) override { gic_route_spi(i.intid, pcpu_of(i)); }
 
-  void kick(unsigned vcpu) override {
-    const unsigned pcpu = vm_.vcpu(vcpu).pcpu();
-    if (pcpu != this_pcpu().index) gic_send_ipi(pcpu, Ipi::kick);
-  }
+  void kick(unsigned vcpu) override { vm_.vcpu(vcpu).kick(); }
   void relax() override { asm volatile("yield"); }
 
   struct Forward {

@@ -37,7 +37,7 @@ class VGicPort {
   virtual void set_edge(PhysicalInterrupt interrupt, bool edge) = 0;  // SPIs only, as the next
   virtual void route(PhysicalInterrupt interrupt) = 0;                // to the pCPU of interrupt.vcpu
 
-  // Makes the vCPU's pCPU call flush() soon. Nothing happens if it is the calling pCPU: it will anyway.
+  // Makes the vCPU's pCPU call flush() before it next enters the guest.
   virtual void kick(unsigned vcpu) = 0;
   virtual void relax() = 0;  // in a loop that waits for another pCPU
 

@@ -12,7 +12,10 @@
 namespace weir {
 
 void Vcpu::kick() {
-  if (this_pcpu().index != pcpu_) gic_send_ipi(pcpu_, Ipi::kick);
+  if (this_pcpu().index == pcpu_)
+    look_soon();
+  else
+    gic_send_ipi(pcpu_, Ipi::kick);
 }
 
 bool Vcpu::turn_on(std::uint64_t entry, std::uint64_t context) {
@@ -40,13 +43,22 @@ void Vcpu::reset() {
   power_.store(Power::on, std::memory_order_release);
 }
 
-bool Vcpu::exited(void* vcpu, ExitKind kind) {
+// After an exit. What others want comes with an IPI, which is an exit of its own, and sets look_, too: most exits need not
+// look at anything.
+GuestNext Vcpu::exited(void* vcpu, ExitKind kind) {
   Vcpu& self = *static_cast<Vcpu*>(vcpu);
-  handle_exit(self, kind);
-  if (self.vm_.stopping() || self.power() != Power::on) [[unlikely]]
-    return false;
-  vgic_enter(self);
-  return true;
+  const GuestNext next = handle_exit(self, kind) ? GuestNext::enter_kept : GuestNext::enter;
+  if (self.look_) [[unlikely]]
+    return self.look(next);
+  return next;
+}
+
+[[gnu::noinline]] GuestNext Vcpu::look(GuestNext next) {
+  look_ = false;
+  if (vm_.stopping() || power() != Power::on) [[unlikely]]
+    return GuestNext::leave;
+  vgic_enter(*this);
+  return next;
 }
 
 void Vcpu::run() {

@@ -32,13 +32,19 @@ class Vcpu {
   [[nodiscard]] unsigned pcpu() const { return pcpu_; }  // index of the pCPU that it is pinned to
   [[nodiscard]] std::uint64_t affinity() const { return vcpu_affinity(index_); }
 
-  // Makes the vCPU leave the guest soon, or its pCPU wake from WFI. Callable from any pCPU; cheap if it is this one.
+  // Makes the vCPU look before it next enters the guest what it is to do, and leave the guest for that, or its pCPU wake
+  // from WFI. Callable from any pCPU; cheap if it is this one.
   void kick();
+  // The same on its own pCPU.
+  void look_soon() { look_ = true; }
 
   // PSCI. turn_on: false unless the vCPU was off; it then starts at `entry` with x0 = `context`.
   [[nodiscard]] bool turn_on(std::uint64_t entry, std::uint64_t context);
   [[nodiscard]] Power power() const { return power_.load(std::memory_order_acquire); }
-  void turn_off() { power_.store(Power::off, std::memory_order_release); }  // by its own pCPU
+  void turn_off() {  // by its own pCPU
+    power_.store(Power::off, std::memory_order_release);
+    look_soon();
+  }
 
   // Runs the vCPU on this pCPU, which must be its own, until the VM stops. While the vCPU is off, the pCPU idles.
   void run();
@@ -55,13 +61,14 @@ class Vcpu {
   VGicCpu* gic{};                 // its half of the virtual GIC; owned by the VM's VGic, set by it
 
  private:
-  // After each exit: whether to enter the guest again.
-  static bool exited(void* vcpu, ExitKind kind);
+  static GuestNext exited(void* vcpu, ExitKind kind);
+  [[nodiscard]] GuestNext look(GuestNext next);
   void reset();  // registers and EL1 state to what PSCI CPU_ON promises
 
   Vm& vm_;
   unsigned index_;
   unsigned pcpu_;
+  bool look_{};  // its own pCPU's: something about it may have changed since the last look()
   std::atomic<Power> power_{Power::off};
   SpinLock power_lock_;
   std::uint64_t entry_{};  // of a pending turn_on

@@ -107,6 +107,7 @@ void guest_main() {
   const std::uint64_t id_register = m.smmus[0].base + static_cast<std::uint32_t>(weir::smmu::Reg::IDR0);
   measure("null", [] {}, [&] { store32(id_register, 0); });
   measure("ignored-64", [] {}, [&] { store64(m.smmus[0].base + 0x700, 0); });
+  measure("prod", [] {}, [&] { one.submit(); });
   measure_batch("sync", one, 0);
   measure_batch("single", one, 1);
   measure_batch("batch64", one, 63);
