@@ -71,7 +71,7 @@ image_assembly := $(call sources,hyp,S)
 FAST := $(addprefix vsmmu/,vsmmu commands command_queue fanout irq event_queue events register_file stream_table) \
     $(addprefix stage2/,invalidate invalidation_array domain epoch table table_walk) $(addprefix hyp/smmu/,command_queue instance) \
     $(addprefix hyp/cpu/,traps guest_address exception) $(addprefix hyp/gic/,gic vgic vgic_hardware) \
-    $(addprefix hyp/vm/,vcpu vm mmio_bus cpu_view memory_calls) $(addprefix hyp/machine/,smmu_mmio machine) hyp/arch/cache hyp/mem/page_allocator
+    $(addprefix hyp/vm/,vcpu vm vsmmu_device guest_memory mmio_bus cpu_view memory_calls) $(addprefix hyp/machine/,smmu_mmio machine grace) hyp/arch/cache hyp/mem/page_allocator
 for_size = $(if $(filter $(FAST),$(1:.cpp=)),,-Oz)
 image_objects := $(patsubst %,$(el2)/obj/%.o,$(image_sources) $(image_assembly))
 
@@ -107,7 +107,7 @@ build/guests/initramfs.cpio: tests/guests/linux/init build/kernel/busybox tools/
 # The folders of hyp that hold no assembly, and so run on the host too.
 HOST_HYP := hyp/manifest hyp/platform hyp/smmu hyp/pci hyp/uart
 # Portable files of the other folders.
-HOST_FILES := hyp/mem/page_allocator.cpp hyp/console/mux.cpp hyp/vm/mmio_bus.cpp hyp/vm/guest_fdt.cpp hyp/vm/grants.cpp hyp/gic/vgic.cpp hyp/gic/vgic_registers.cpp \
+HOST_FILES := hyp/mem/page_allocator.cpp hyp/console/mux.cpp hyp/vm/mmio_bus.cpp hyp/vm/guest_fdt.cpp hyp/vm/grants.cpp hyp/vm/guest_memory.cpp hyp/gic/vgic.cpp hyp/gic/vgic_registers.cpp \
     hyp/cpu/mmio_decode.cpp hyp/cpu/mmio_execute.cpp hyp/cpu/features.cpp hyp/cpu/exception.cpp
 portable := guest-abi stage2 vsmmu $(HOST_HYP)
 portable_sources := $(call sources,$(portable),cpp) $(wildcard $(HOST_FILES))

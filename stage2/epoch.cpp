@@ -6,7 +6,7 @@
 
 // The two sides of the protocol, each with a full barrier in the middle, of which one comes first:
 //
-//   reader: slot = epoch;     barrier; load the pointer     (enter(), then the section)
+//   reader: slot = epoch;     barrier; load the pointer     (open(), then the section)
 //   writer: change the pointer; barrier; load the slots     (the caller, then retire() or synchronize())
 //
 // If the reader's is first, the writer sees its slot and waits. If the writer's is first, the reader finds the changed
@@ -15,20 +15,10 @@
 
 namespace weir::stage2 {
 
-void EpochGrace::enter() {
-  const unsigned reader = reader_();
+void EpochGrace::use(unsigned reader) {
   std::uint32_t used = used_.load(std::memory_order_relaxed);
   while (used <= reader && !used_.compare_exchange_weak(used, reader + 1, std::memory_order_relaxed)) {
   }
-  // Release: who reads this epoch, and not the 0 of leave() before it, sees that section's end all the same.
-  slots_[reader].epoch.store(epoch_.load(std::memory_order_acquire), std::memory_order_release);
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-}
-
-void EpochGrace::leave() {
-  // Release: what was read in the section comes before whatever is done to it now.
-  slots_[reader_()].epoch.store(0, std::memory_order_release);
-  if (waiting() != 0) reclaim();
 }
 
 std::uint64_t EpochGrace::oldest_section() const {

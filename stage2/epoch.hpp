@@ -28,16 +28,46 @@ class EpochGrace final : public Grace {
   EpochGrace(const EpochGrace&) = delete;
   EpochGrace& operator=(const EpochGrace&) = delete;
 
-  void enter() override;
-  // Lets expire what waited for this section, if nobody else is at it.
-  void leave() override;
+  void enter() override { (void)open(); }
+  void leave() override { close(slots_[reader_()]); }
   void retire(std::unique_ptr<Retired> object) override;
   void synchronize() override;
+
+  // As Grace::ReadSection, with fewer instructions.
+  class [[nodiscard]] Section {
+   public:
+    explicit Section(EpochGrace& grace) : grace_{grace}, slot_{grace.open()} {}
+    ~Section() { grace_.close(slot_); }
+    Section(const Section&) = delete;
+    Section& operator=(const Section&) = delete;
+
+   private:
+    EpochGrace& grace_;
+    Slot& slot_;
+  };
 
   // Retired, and not expired yet.
   [[nodiscard]] std::size_t waiting() const { return waiting_.load(std::memory_order_relaxed); }
 
  private:
+  [[nodiscard]] Slot& open() {
+    const unsigned reader = reader_();
+    if (used_.load(std::memory_order_relaxed) <= reader) [[unlikely]]
+      use(reader);
+    Slot& slot = slots_[reader];
+    // Release: who reads this epoch, and not the 0 of close() before it, sees that section's end all the same.
+    slot.epoch.store(epoch_.load(std::memory_order_acquire), std::memory_order_release);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    return slot;
+  }
+  // Lets expire what waited for this section, if nobody else is at it.
+  void close(Slot& slot) {
+    // Release: what was read in the section comes before whatever is done to it now.
+    slot.epoch.store(0, std::memory_order_release);
+    if (waiting() != 0) [[unlikely]]
+      reclaim();
+  }
+  void use(unsigned reader);
   [[nodiscard]] std::uint64_t oldest_section() const;
   void reclaim();
 

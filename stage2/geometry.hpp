@@ -38,11 +38,7 @@ class Geometry {
   [[nodiscard]] constexpr PA output_end() const { return PA{std::uint64_t{1} << output_bits()}; }
 
   // The deepest level at which at most 16 concatenated tables cover the input: the shortest walk.
-  [[nodiscard]] constexpr unsigned start_level() const {
-    for (unsigned level = 2; level > 0; --level)
-      if (input_bits_ <= level_shift(level) + kStrideBits + 4) return level;
-    return 0;
-  }
+  [[nodiscard]] constexpr unsigned start_level() const { return start_level_; }
   // Tables of 4 KiB, side by side, that form the root: 1, 2, 4, 8 or 16.
   [[nodiscard]] constexpr unsigned root_tables() const {
     const unsigned one_table = level_shift(start_level()) + kStrideBits;
@@ -59,8 +55,11 @@ class Geometry {
   friend constexpr bool operator==(const Geometry&, const Geometry&) = default;
 
  private:
-  constexpr Geometry(unsigned input_bits, smmu::AddressSize output) : input_bits_{input_bits}, output_{output} {}
+  constexpr Geometry(unsigned input_bits, smmu::AddressSize output) : input_bits_{input_bits}, output_{output} {
+    while (start_level_ > 0 && input_bits > level_shift(start_level_) + kStrideBits + 4) --start_level_;
+  }
   unsigned input_bits_;
+  unsigned start_level_ = kLastLevel - 1;
   smmu::AddressSize output_;
 };
 

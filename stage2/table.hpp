@@ -165,7 +165,9 @@ class Table {
   // section (Grace) or otherwise keeps retired pages from being released. What it finds stays the VM's until the section
   // ends, if whoever unmaps waits for grace before the page gets a new owner.
   [[nodiscard]] std::optional<Mapping> walk(IPA ipa) const;
-  // The same, for those who hold the owner's lock.
+  // As walk(), for EL2's own copies: where `ipa` is, if it may be read (`write`: be written).
+  [[nodiscard]] std::optional<PA> reach(IPA ipa, bool write) const;
+  // The same as walk(), for those who hold the owner's lock.
   [[nodiscard]] std::optional<Mapping> lookup(IPA ipa) const { return walk(ipa); }
 
   // --- Sharing ---
@@ -260,9 +262,13 @@ class Table {
     std::uint64_t* entry = nullptr;
     std::uint64_t descriptor = 0;
     unsigned level = 0;
+    unsigned shift = 0;  // level_shift(level)
     vmsa::Kind kind = vmsa::Kind::invalid;
   };
+  template <typename EntriesAt>
+  [[nodiscard]] Found descend(IPA ipa, EntriesAt&& entries) const;
   [[nodiscard]] Found find(IPA ipa) const;
+  [[nodiscard]] static std::optional<PA> reached(const Found& found, IPA ipa, bool write);
 
   [[nodiscard]] std::expected<Count, Error> plan_map(const TableNode* node, unsigned level, IPA from, IPA to,
                                                      PA pa) const;

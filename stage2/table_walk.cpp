@@ -11,18 +11,44 @@ std::uint64_t* Table::entries_at(PA table) const {
 
 // Each descriptor is loaded once. What it points to was filled before it was stored, and stays until the read section
 // of the caller ends.
-Table::Found Table::find(IPA ipa) const {
+template <typename EntriesAt>
+[[gnu::always_inline]] inline Table::Found Table::descend(IPA ipa, EntriesAt&& entries) const {
   Found found{.entry = root_->entries, .level = geometry_.start_level()};
   if (ipa >= geometry_.input_end()) return found;
-  std::size_t slot = index(ipa, found.level);
+  found.shift = level_shift(found.level);
+  std::size_t slot = ipa.value >> found.shift;  // the root is one table, if of several pages
   for (;;) {
     found.entry += slot;
     found.descriptor = std::atomic_ref<std::uint64_t>{*found.entry}.load(std::memory_order_acquire);
     found.kind = kind_of(found.descriptor, found.level);
     if (found.kind != Kind::table) return found;
-    found.entry = entries_at(as<S2Table>(found.descriptor).get<S2Table::NLTA>());
-    slot = vmsa::level_index(ipa.value, ++found.level);
+    found.entry = entries(as<S2Table>(found.descriptor).get<S2Table::NLTA>());
+    ++found.level;
+    found.shift -= kStrideBits;
+    slot = (ipa.value >> found.shift) % vmsa::kEntries;
   }
+}
+
+Table::Found Table::find(IPA ipa) const {
+  return descend(ipa, [this](PA table) { return entries_at(table); });
+}
+
+// Where `ipa` is, if the leaf allows the access.
+std::optional<PA> Table::reached(const Found& found, IPA ipa, bool write) {
+  const std::uint64_t leaf = found.descriptor;
+  if (!is_leaf(found.kind)) return std::nullopt;
+  if (!(write ? stores_pass(leaf) || is_logged(leaf) : readable(leaf))) return std::nullopt;
+  const std::uint64_t offset = (std::uint64_t{1} << found.shift) - 1;
+  return PA{(as<S2Page>(leaf).get<S2Page::OA>().value & ~offset) | (ipa.value & offset)};
+}
+
+std::optional<PA> Table::reach(IPA ipa, bool write) const {
+  if (!linear_) [[unlikely]]
+    return reached(find(ipa), ipa, write);
+  const auto entries = [offset = *linear_](PA table) {
+    return reinterpret_cast<std::uint64_t*>(table.value + offset);  // NOLINT: as entries_at()
+  };
+  return reached(descend(ipa, entries), ipa, write);
 }
 
 std::optional<Mapping> Table::walk(IPA ipa) const {

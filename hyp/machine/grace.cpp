@@ -3,7 +3,6 @@
 #include <array>
 
 #include "hyp/arch/pcpu.hpp"
-#include "stage2/epoch.hpp"
 
 namespace weir {
 namespace {
@@ -22,6 +21,6 @@ constinit Everlasting everlasting;
 
 }  // namespace
 
-stage2::Grace& hyp_grace() { return everlasting.grace; }
+stage2::EpochGrace& hyp_grace() { return everlasting.grace; }
 
 }  // namespace weir

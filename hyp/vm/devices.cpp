@@ -18,6 +18,7 @@
 #include "hyp/pci/virtual_host.hpp"
 #include "hyp/vm/grants.hpp"
 #include "hyp/vm/table_pages.hpp"
+#include "hyp/vm/vsmmu_device.hpp"
 #include "stage2/domain.hpp"
 #include "stage2/support/make.hpp"
 
@@ -49,87 +50,6 @@ const char* reason(stage2::Error e) {
     default: return "refused";
   }
 }
-
-// Event queues of physical SMMUs, for a guest's SYNC.
-class Drain final : public vsmmu::EventDrain {
- public:
-  [[nodiscard]] unsigned drain_events(stage2::SmmuPort& smmu, unsigned most) override {
-    auto& instance = static_cast<SmmuInstance&>(smmu);
-    const unsigned drained = instance.drain_events(most);
-    if (drained == most) machine_more_events(instance.index());
-    return drained;
-  }
-  [[nodiscard]] bool events_pending(stage2::SmmuPort& smmu) override {
-    return static_cast<SmmuInstance&>(smmu).events_pending();
-  }
-};
-constinit Drain drain;
-
-class VsmmuDevice final : public MmioDevice, public vsmmu::Interrupts {
- public:
-  VsmmuDevice(Vm& vm, unsigned index) : vm_{vm}, index_{index} {}
-  ~VsmmuDevice() {
-    for (const PA page : pages_)
-      if (page.value != 0) free_device_page(page);
-  }
-  [[nodiscard]] bool allocate_pages() {
-    for (PA& page : pages_) {
-      const auto got = allocate_device_page();
-      if (!got) return false;
-      page = *got;
-    }
-    return true;
-  }
-  [[nodiscard]] vsmmu::RegisterPages pages() const {
-    const auto words = [](PA page) {
-      return std::span<std::uint32_t, vsmmu::RegisterPages::kWords>{static_cast<std::uint32_t*>(direct(page)),
-                                                                    vsmmu::RegisterPages::kWords};
-    };
-    return {words(pages_[0]), words(pages_[1])};
-  }
-  [[nodiscard]] PA page(unsigned n) const { return pages_[n]; }
-  [[nodiscard]] vsmmu::GuestMemory& memory() { return memory_; }
-  [[nodiscard]] IPA base() const { return guest_map::vsmmu(index_); }
-
-  [[nodiscard]] std::string_view name() const override { return vm_.config().vsmmus[index_].name; }
-  MmioResult read(Vcpu&, MmioAccess access, std::uint64_t& value) override {
-    value = device->read(static_cast<std::uint32_t>(access.offset), access.size);
-    return MmioResult::done;
-  }
-  MmioResult write(Vcpu&, MmioAccess access, std::uint64_t value) override {
-    const auto progress = device->write(static_cast<std::uint32_t>(access.offset), access.size, value);
-    if (access.offset == static_cast<std::uint32_t>(smmu::Reg::CR1)) follow_cr1();
-    return progress == vsmmu::Progress::done ? MmioResult::done : MmioResult::again;
-  }
-  void raise(vsmmu::Irq irq) override {
-    vm_.vgic->pulse(guest_map::vsmmu_intid(index_) + static_cast<std::uint32_t>(irq));
-  }
-  void send_event() override {
-    dsb_ishst();  // whoever wakes sees what the event is about
-    sev();
-  }
-  // To the VM's RAM, or an SPI by message. Its GIC has no ITS that could take an event of a vSMMU.
-  [[nodiscard]] bool message(IPA to, std::uint32_t data) override {
-    constexpr IPA kSetSpi = guest_map::kGicd + static_cast<std::uint32_t>(gic::Gicd::SETSPI_NSR);
-    if (to != kSetSpi) return vm_.memory().store(to, data);
-    vm_.vgic->message(gic::GicdMessage::INTID::decode(data), true);
-    return true;
-  }
-
-  std::unique_ptr<vsmmu::VSmmu> device;
-
- private:
-  // Guarded by SMMUEN and the queues' enables: nothing is read or written meanwhile.
-  void follow_cr1() {
-    const auto cr1 = device->read(static_cast<std::uint32_t>(smmu::Reg::CR1), 4);
-    memory_.follow(device->announced().idr0, smmu::CR1{{{static_cast<std::uint32_t>(cr1)}}});
-  }
-
-  Vm& vm_;
-  unsigned index_;
-  VsmmuMemory memory_{vm_.memory(), clean_and_invalidate_to_poc};
-  std::array<PA, 2> pages_{};
-};
 
 // A stream of one of the VM's functions, under one of its vSMMUs.
 class Binding final : public StreamOwner {
@@ -297,7 +217,7 @@ std::expected<void, DeviceError> make_vsmmu(Vm& vm, Devices& devices, unsigned i
   const vsmmu::Surroundings surroundings{
       .memory = device->memory(),
       .interrupts = *device,
-      .drain = drain,
+      .drain = physical_events(),
       .domain = vm.domain(),
       .pages = device->pages(),
       .hidden = {.pages = &hidden, .base = guest_map::hidden_cds(index), .bytes = guest_map::kHiddenCdBytes}};

@@ -5,17 +5,15 @@
 // unmaps it first and then waits for the sections that are open: no copy reaches a page that belongs to somebody else.
 #pragma once
 
-#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <span>
 
 #include "guest-abi/smmu/registers.hpp"
 #include "guest-abi/types.hpp"
 #include "stage2/dirty_log.hpp"
-#include "stage2/retire.hpp"
+#include "stage2/epoch.hpp"
 #include "stage2/table.hpp"
 #include "vsmmu/ports.hpp"
 
@@ -35,7 +33,7 @@ class GuestMemory final : public vsmmu::GuestMemory {
 
   GuestMemory() = default;  // no memory: every access is refused
   // `table` and `grace` outlive this.
-  GuestMemory(const Where& where, const stage2::Table& table, stage2::Grace& grace,
+  GuestMemory(const Where& where, const stage2::Table& table, stage2::EpochGrace& grace,
               const stage2::DirtyLog* log = nullptr)
       : where_{where}, table_{&table}, grace_{&grace}, log_{log} {}
 
@@ -48,7 +46,7 @@ class GuestMemory final : public vsmmu::GuestMemory {
 
   // Whether stage 2 allows the guest such an access at this moment.
   [[nodiscard]] bool allows(IPA at, bool write, bool execute) {
-    const stage2::Grace::ReadSection section{*grace_};
+    const stage2::EpochGrace::Section section{*grace_};
     const auto page = table_->lookup(at);
     return page && (write ? page->attributes.write : page->attributes.read) && (!execute || page->attributes.execute);
   }
@@ -56,26 +54,10 @@ class GuestMemory final : public vsmmu::GuestMemory {
   [[nodiscard]] bool read(IPA from, std::span<std::byte> to) override { return read(from, to, nullptr); }
   [[nodiscard]] bool write(IPA to, std::span<const std::byte> from) override { return write(to, from, nullptr); }
   // The same past the caches, if `to_poc` is not null.
-  [[nodiscard]] bool read(IPA from, std::span<std::byte> to, ToPoc to_poc) {
-    return for_pages(from, to.size(), false, [&](std::byte* at, std::size_t offset, std::size_t bytes) {
-      if (to_poc != nullptr) to_poc(at, bytes);
-      std::memcpy(to.data() + offset, at, bytes);
-    });
-  }
-  [[nodiscard]] bool write(IPA to, std::span<const std::byte> from, ToPoc to_poc) {
-    return for_pages(to, from.size(), true, [&](std::byte* at, std::size_t offset, std::size_t bytes) {
-      if (to_poc != nullptr) to_poc(at, bytes);  // the neighbours in these lines are as old as the guest's memory
-      std::memcpy(at, from.data() + offset, bytes);
-      if (to_poc != nullptr) to_poc(at, bytes);
-    });
-  }
+  [[nodiscard]] bool read(IPA from, std::span<std::byte> to, ToPoc to_poc);
+  [[nodiscard]] bool write(IPA to, std::span<const std::byte> from, ToPoc to_poc);
   // One aligned word, in one piece, after all earlier stores. False if nothing takes it there, or it is not aligned.
-  [[nodiscard]] bool store(IPA to, std::uint32_t value) {
-    if (to.value % sizeof value != 0) return false;
-    return for_pages(to, sizeof value, true, [&](std::byte* at, std::size_t, std::size_t) {
-      std::atomic_ref{*reinterpret_cast<std::uint32_t*>(at)}.store(value, std::memory_order_release);
-    });
-  }
+  [[nodiscard]] bool store(IPA to, std::uint32_t value);
   // For the loader: the bytes themselves, before the guest runs, while RAM is one piece. Empty if not all are RAM.
   [[nodiscard]] std::span<std::byte> view(IPA at, std::uint64_t bytes) {
     if (bytes == 0 || !contains(at, bytes)) return {};
@@ -86,27 +68,12 @@ class GuestMemory final : public vsmmu::GuestMemory {
   }
 
  private:
-  // Calls fn(pointer, offset, bytes) for the part of [at, at + bytes) in each page. False from the first page on that is
-  // not there, or may not be read (written).
   template <typename Fn>
-  [[nodiscard]] bool for_pages(IPA at, std::size_t bytes, bool writes, Fn&& fn) {
-    if (at < where_.ram || at >= where_.end || bytes > where_.end - at) return false;
-    const stage2::Grace::ReadSection section{*grace_};
-    for (std::size_t offset = 0; offset < bytes;) {
-      const auto page = table_->lookup(at + offset);
-      if (!page || !(writes ? page->attributes.write : page->attributes.read)) return false;
-      const auto part =
-          static_cast<std::size_t>(std::min<std::uint64_t>(bytes - offset, kPage4K - page->at.value % kPage4K));
-      fn(where_.physical + page->at.value, offset, part);
-      if (writes && log_ != nullptr) log_->written(at + offset);
-      offset += part;
-    }
-    return true;
-  }
+  [[nodiscard]] bool for_pages(IPA at, std::size_t bytes, bool writes, Fn&& fn);
 
   Where where_;
   const stage2::Table* table_ = nullptr;
-  stage2::Grace* grace_ = nullptr;
+  stage2::EpochGrace* grace_ = nullptr;
   const stage2::DirtyLog* log_ = nullptr;
 };
 
@@ -137,10 +104,8 @@ class VsmmuMemory final : public vsmmu::GuestMemory {
   }
   [[nodiscard]] bool coherent() const { return coherent_.load(std::memory_order_relaxed); }
 
-  [[nodiscard]] bool read(IPA from, std::span<std::byte> to) override { return memory_.read(from, to, maintenance()); }
-  [[nodiscard]] bool write(IPA to, std::span<const std::byte> from) override {
-    return memory_.write(to, from, maintenance());
-  }
+  [[nodiscard]] bool read(IPA from, std::span<std::byte> to) override;
+  [[nodiscard]] bool write(IPA to, std::span<const std::byte> from) override;
 
  private:
   [[nodiscard]] ToPoc maintenance() const { return coherent() ? nullptr : to_poc_; }

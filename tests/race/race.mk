@@ -1,6 +1,6 @@
 # Real threads over modelled SMMUs under ThreadSanitizer: build/host/race-tests, of objects of its own.
 
-race_portable := $(call sources,guest-abi stage2 vsmmu hyp/smmu tests/model,cpp) tests/unit/support/log.cpp
+race_portable := $(call sources,guest-abi stage2 vsmmu hyp/smmu tests/model,cpp) hyp/vm/guest_memory.cpp tests/unit/support/log.cpp
 race_sources := $(call sources,tests/race,cpp) $(race_portable)
 RACE_CXXFLAGS := -std=c++23 -O1 -g -I. -fno-omit-frame-pointer -fsanitize=thread -include tests/race/yield.hpp
 race_objects := $(patsubst %,build/host/tsan/%.o,$(race_sources))

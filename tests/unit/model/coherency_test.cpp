@@ -14,6 +14,7 @@
 #include "hyp/vm/guest_memory.hpp"
 #include "stage2/domain.hpp"
 #include "tests/model/smmu.hpp"
+#include "tests/unit/fakes/one_reader.hpp"
 #include "tests/unit/model/tables.hpp"
 #include "vsmmu/vsmmu.hpp"
 
@@ -83,7 +84,7 @@ class World final : public vsmmu::Interrupts, public vsmmu::EventDrain, public s
     guest_memory = GuestMemory{
         {.ram = IPA{kRam}, .ram_bytes = kBytes, .end = IPA{kRam + kBytes}, .physical = memory.pointer(ram) - ram.value},
         domain->table(),
-        grace};
+        reader.grace};
     const std::array<stage2::SmmuPort*, 2> both{instances[0].get(), instances[1].get()};
     const vsmmu::Surroundings surroundings{
         .memory = seen, .interrupts = *this, .drain = *this, .domain = *domain, .pages = {page0, page1}};
@@ -160,6 +161,7 @@ class World final : public vsmmu::Interrupts, public vsmmu::EventDrain, public s
   VsmmuMemory seen{guest_memory, function()};
   bool cleans_tables = false;
   stage2::ImmediateGrace grace;
+  weir::test::OneReader reader;
   std::unique_ptr<stage2::S2Domain> domain;
   std::array<std::uint32_t, 1024> page0{};
   std::array<std::uint32_t, 1024> page1{};

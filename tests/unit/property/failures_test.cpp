@@ -14,6 +14,7 @@
 #include "stage2/vm_memory.hpp"
 #include "tests/model/smmu.hpp"
 #include "tests/unit/fakes/failing_new.hpp"
+#include "tests/unit/fakes/one_reader.hpp"
 #include "tests/unit/model/tables.hpp"
 #include "tests/unit/property/checker.hpp"
 #include "vsmmu/vsmmu.hpp"
@@ -146,7 +147,7 @@ struct Rig final : vsmmu::Interrupts, vsmmu::EventDrain {
     memories[v] = GuestMemory{
         {.ram = IPA{kRam}, .ram_bytes = kRamBytes, .end = IPA{kRam + kRamBytes}, .physical = pages[1]->physical()},
         domains[v]->table(),
-        grace};
+        reader.grace};
     moves[v] = std::make_unique<stage2::VmMemory>(stage2::VmMemory::Config{.id = v,
                                                                            .ram = IPA{kRam},
                                                                            .ram_bytes = kRamBytes,
@@ -272,6 +273,7 @@ struct Rig final : vsmmu::Interrupts, vsmmu::EventDrain {
   std::array<std::unique_ptr<Pages>, 2> pages;  // of an instance each; tables come from the first, RAM from the second
   std::array<std::unique_ptr<SmmuInstance>, 2> instances;
   stage2::ImmediateGrace grace;
+  weir::test::OneReader reader;
   stage2::GrantTable grants;
   std::array<std::unique_ptr<stage2::S2Domain>, 2> domains;
   std::array<GuestMemory, 2> memories;
