@@ -78,7 +78,7 @@ void Table::store(TableNode& node, std::size_t slot, std::uint64_t descriptor) {
       std::atomic_ref<std::uint64_t>{sharer->root_->entries[slot]}.store(descriptor, std::memory_order_release);
 }
 
-void Table::publish(const TableNode& node, std::size_t first, std::size_t count) {
+[[gnu::noinline]] void Table::publish(const TableNode& node, std::size_t first, std::size_t count) {
   if (count == 0) return;
   pages_.publish(&node.entries[first], count * sizeof(std::uint64_t));
   if (&node != root_) return;

@@ -23,8 +23,9 @@ LIBS_INCLUDE_EL2 := -isystem $(el2)/include
 CFLAGS_EL2 := $(COMMON_EL2) -std=c23 -nostdinc $(LIBC_INCLUDE_EL2) $(LIBS_INCLUDE_EL2)
 CXXFLAGS_EL2 := $(COMMON_EL2) -std=c++23 -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-use-cxa-atexit \
     $(INCLUDE_EL2) $(LIBC_INCLUDE_EL2) $(LIBS_INCLUDE_EL2) -isystem $(el2)/boost -DBOOST_NO_EXCEPTIONS
-# Weir's own files are optimised as one at link time: an exit goes through many of them.
-LTO_EL2 := -flto
+# Weir's own files are optimised as one at link time: an exit goes through many of them. No class is derived from elsewhere, so
+# a virtual function of which there is one (ports, outside of tests) is called as if it were none.
+LTO_EL2 := -flto -fwhole-program-vtables -fvisibility=hidden
 ASFLAGS_EL2 := $(ARCH_EL2) -g
 LDFLAGS_EL2 := -static -z text -z norelro -z noexecstack \
     -z max-page-size=4096 --gc-sections --build-id=none --fatal-warnings

@@ -49,12 +49,12 @@ std::size_t data_line() { return words_to_bytes(READ_SYSREG_AS(CtrEl0, ctr_el0).
 
 bool has_allocation_tags() { return READ_SYSREG_AS(IdAa64Pfr1, id_aa64pfr1_el1).get<IdAa64Pfr1::MTE>() >= kMte2; }
 
-void clean_to_poc(const void* at, std::size_t bytes) {
+[[gnu::noinline]] void clean_to_poc(const void* at, std::size_t bytes) {
   for_lines(at, bytes, data_line(), [](std::uint64_t p) { asm volatile("dc cvac, %0" : : "r"(p) : "memory"); });
   dsb_sy();
 }
 
-void clean_and_invalidate_to_poc(const void* at, std::size_t bytes) {
+[[gnu::noinline]] void clean_and_invalidate_to_poc(const void* at, std::size_t bytes) {
   dmb_sy();
   for_lines(at, bytes, data_line(), [](std::uint64_t p) { asm volatile("dc civac, %0" : : "r"(p) : "memory"); });
   dsb_sy();

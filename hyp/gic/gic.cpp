@@ -385,7 +385,7 @@ void gic_send_ipi(unsigned pcpu_index, Ipi ipi) {
   isb();
 }
 
-void gic_set_enabled(std::uint32_t intid, unsigned pcpu_index, bool enabled) {
+[[gnu::noinline]] void gic_set_enabled(std::uint32_t intid, unsigned pcpu_index, bool enabled) {
   if (enabled) {
     write_bit(intid, pcpu_index, Gicd::ISENABLER, GicrSgi::ISENABLER0);
     return;
@@ -398,14 +398,14 @@ void gic_set_enabled(std::uint32_t intid, unsigned pcpu_index, bool enabled) {
   }
 }
 
-void gic_set_pending(std::uint32_t intid, unsigned pcpu_index, bool pending) {
+[[gnu::noinline]] void gic_set_pending(std::uint32_t intid, unsigned pcpu_index, bool pending) {
   if (pending)
     write_bit(intid, pcpu_index, Gicd::ISPENDR, GicrSgi::ISPENDR0);
   else
     write_bit(intid, pcpu_index, Gicd::ICPENDR, GicrSgi::ICPENDR0);
 }
 
-void gic_set_active(std::uint32_t intid, unsigned pcpu_index, bool active) {
+[[gnu::noinline]] void gic_set_active(std::uint32_t intid, unsigned pcpu_index, bool active) {
   if (active)
     write_bit(intid, pcpu_index, Gicd::ISACTIVER, GicrSgi::ISACTIVER0);
   else

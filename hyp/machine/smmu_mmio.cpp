@@ -25,7 +25,7 @@ std::optional<PA> SmmuMmio::allocate(std::size_t bytes) {
 void* SmmuMmio::pointer(PA memory) { return direct(memory); }
 
 // Tables are also read without the SMMU being told: a DSB.
-void SmmuMmio::publish(const void* memory, std::size_t bytes) {
+[[gnu::noinline]] void SmmuMmio::publish(const void* memory, std::size_t bytes) {
   if (coherent_) {
     dsb_st();
   } else {
@@ -42,7 +42,7 @@ void SmmuMmio::publish_and_write(const void* memory, std::size_t bytes, smmu::Re
   write32(at(reg), value);
 }
 
-void SmmuMmio::collect(const void* memory, std::size_t bytes) {
+[[gnu::noinline]] void SmmuMmio::collect(const void* memory, std::size_t bytes) {
   if (coherent_) {
     dmb_sy();  // loads of the record after the load of the index
   } else {
@@ -50,7 +50,7 @@ void SmmuMmio::collect(const void* memory, std::size_t bytes) {
   }
 }
 
-std::uint64_t SmmuMmio::microseconds() {
+[[gnu::noinline]] std::uint64_t SmmuMmio::microseconds() {
   const std::uint64_t now = counter();  // in two parts: the product would overflow within hours
   return now / counter_hz() * 1'000'000 + now % counter_hz() * 1'000'000 / counter_hz();
 }
