@@ -68,7 +68,7 @@ enum class Call : std::uint32_t {
   take_back = function(0x0016, true),    // handle -> X1 pages left
   dirty_start = function(0x0020, true),  // -> X1 pages left until it is on, X2 DirtyLimits
   dirty_read = function(0x0021, true),   // ipa, pages, bitmap, DirtyOptions -> X1 done, X2 DirtyLimits
-  dirty_stop = function(0x0022, true),   // -> nothing
+  dirty_stop = function(0x0022, true),   // -> X1 pages left until nothing remains of it
 };
 constexpr std::uint32_t id(Call call) { return static_cast<std::uint32_t>(call); }
 static_assert(id(Call::features) == 0xc600'0001);

@@ -205,6 +205,7 @@ std::expected<void, Error> S2Domain::attach(HostTag& tag) {
     return added;
   }
   ++tags_;
+  unseen_ = unseen_ || !joined->table->options().dirty_state;
   if (joined->tags++ == 0) joined->table->set_walked(true);
   tag.joined(joined);
   return {};
@@ -368,7 +369,8 @@ std::expected<void, Error> S2Domain::prepare(IPA ipa, std::uint64_t bytes, Chang
   if (first_.next == nullptr) return {};
   // A log that is not filled yet must be able to follow.
   if (TableClass* const log = own_log(); log != nullptr)
-    if (const auto copied = log->table->copy(*first_.table, ipa, bytes); !copied) return copied;
+    if (const auto copied = log->table->copy(*first_.table, ipa, bytes); !copied)
+      return std::unexpected{copied.error()};
   for (TableClass* c = &first_; c != nullptr; c = c->next.get())
     if (const auto split = c->table->split(ipa, bytes); !split) return split;
   return {};
@@ -430,27 +432,30 @@ std::expected<void, Error> S2Domain::protect(IPA ipa, std::uint64_t bytes, const
 
 // --- Dirty log -------------------------------------------------------------------------------------------------------
 
-TableClass* S2Domain::own_log() {
-  TableClass* c = &first_;
+TableClass* S2Domain::own_log() const {
+  TableClass* c = first_.next.get();
   while (c != nullptr && !c->log) c = c->next.get();
   return c;
 }
 
 bool S2Domain::log_sees_devices() const {
   const SpinLock::Guard guard{lock_};
-  for (const TableClass* c = &first_; c != nullptr; c = c->next.get())
-    if (c->tags != 0 && !c->table->options().dirty_state) return false;
-  return true;
+  return !unseen_;
 }
 
 const Table& S2Domain::logged() const {
   const SpinLock::Guard guard{lock_};
-  const TableClass* c = &first_;
-  while (c != nullptr && !c->log) c = c->next.get();
-  return c == nullptr ? *first_.table : *c->table;
+  const TableClass* const log = own_log();
+  return log == nullptr ? *first_.table : *log->table;
 }
 
 std::expected<void, Error> S2Domain::begin_log() {
+  {
+    const SpinLock::Guard guard{lock_};
+    unseen_ = false;
+    for (const TableClass* c = &first_; c != nullptr; c = c->next.get())
+      unseen_ = unseen_ || (c->tags != 0 && !c->table->options().dirty_state);
+  }
   const Table::Options& first = first_.table->options();
   if (first.dirty_state) return {};
   auto table = Table::create(first_.table->geometry(), first_.pages,
@@ -466,10 +471,11 @@ std::expected<void, Error> S2Domain::begin_log() {
   return {};
 }
 
-std::expected<void, Error> S2Domain::copy_to_log(IPA ipa, std::uint64_t bytes) {
+std::expected<std::uint64_t, Error> S2Domain::copy_to_log(IPA ipa, std::uint64_t bytes, std::uint64_t most) {
   Change change{changes_, Span::of(ipa, bytes)};
   TableClass* const log = own_log();
-  return log == nullptr ? std::expected<void, Error>{} : log->table->copy(*first_.table, ipa, bytes);
+  if (log == nullptr) return bytes;
+  return log->table->copy(*first_.table, ipa, bytes, most);
 }
 
 std::expected<void, Error> S2Domain::share_log(Table& sharer, IPA ipa, std::uint64_t bytes) {
@@ -489,6 +495,13 @@ std::expected<void, Error> S2Domain::for_each_log(Fn&& fn) {
   return {};
 }
 
+void S2Domain::finish_log(IPA ipa, std::uint64_t bytes, Change& change) {
+  const bool cpus_only = own_log() != nullptr;
+  change.unlock();
+  if (!cpus_only) return invalidate(ipa, bytes, true);
+  if (options_.cpu != nullptr) options_.cpu->invalidate(ipa, bytes, true);
+}
+
 std::expected<void, Error> S2Domain::start_log(IPA ipa, std::uint64_t bytes) {
   Change change{changes_, Span::of(ipa, bytes)};
   bool marked = false;
@@ -497,8 +510,7 @@ std::expected<void, Error> S2Domain::start_log(IPA ipa, std::uint64_t bytes) {
     return {};
   });
   if (marked) {
-    change.unlock();
-    invalidate(ipa, bytes, true);
+    finish_log(ipa, bytes, change);
     change.lock();
   }
   if (started) started = for_each_log([&](Table& table) { return table.start_log(ipa, bytes); });
@@ -506,8 +518,7 @@ std::expected<void, Error> S2Domain::start_log(IPA ipa, std::uint64_t bytes) {
     // Those that had begun have only kept a log for a while.
     static_cast<void>(for_each_log([&](Table& table) { return table.stop_log(ipa, bytes); }));
   }
-  Gone gone{first_.pages};
-  finish(ipa, bytes, gone, change);
+  finish_log(ipa, bytes, change);
   return started;
 }
 
@@ -521,19 +532,24 @@ std::expected<void, Error> S2Domain::collect_dirty(IPA ipa, std::size_t pages, s
     cleaned += *found;
     return {};
   });
-  if (cleaned == 0) return collected;
-  change.unlock();
-  // Also before the pages are read: a TLB entry that says dirty would let a write go unseen.
-  invalidate(ipa, bytes, true);
+  // Before the pages are read: a TLB entry that says dirty would let a write go unseen.
+  if (cleaned != 0) finish_log(ipa, bytes, change);
   return collected;
 }
 
 std::expected<void, Error> S2Domain::stop_log(IPA ipa, std::uint64_t bytes) {
   Change change{changes_, Span::of(ipa, bytes)};
+  if (TableClass* const log = own_log(); log != nullptr) {
+    Gone gone{first_.pages};
+    if (const auto unmapped = log->table->unmap(ipa, bytes, gone.of(*log)); !unmapped) return unmapped;
+    change.unlock();
+    grace_.synchronize();
+    gone.release();
+    return {};
+  }
   if (const auto stopped = for_each_log([&](Table& table) { return table.stop_log(ipa, bytes); }); !stopped)
     return stopped;
-  Gone gone{first_.pages};
-  finish(ipa, bytes, gone, change);
+  finish_log(ipa, bytes, change);
   return {};
 }
 

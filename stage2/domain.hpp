@@ -130,16 +130,18 @@ class S2Domain {
   // choice, and every change reaches it, too. When it has everything, the CPUs' view changes over to it: unshare_root(),
   // CpuTlb::invalidate(), share_log(); and back again before end_log(). What EL2 writes goes to Table::mark_dirty() of
   // logged().
-  // False: what devices may write counts as dirty, for the log does not see it.
+  // False: what devices may write counts as dirty, for the log does not see it. Once false, it stays so up to begin_log().
   [[nodiscard]] bool log_sees_devices() const;
   // The log's table; class 0's where it needs none of its own.
   [[nodiscard]] const Table& logged() const;
   // Errors: out_of_memory. Once at a time.
   [[nodiscard]] std::expected<void, Error> begin_log();
-  // Errors, with a part done, as Table::copy: out_of_memory, out_of_range, misaligned.
-  [[nodiscard]] std::expected<void, Error> copy_to_log(IPA ipa, std::uint64_t bytes);
+  // As Table::copy, to a log's own table.
+  [[nodiscard]] std::expected<std::uint64_t, Error> copy_to_log(IPA ipa, std::uint64_t bytes,
+                                                                std::uint64_t most = ~std::uint64_t{0});
   [[nodiscard]] std::expected<void, Error> share_log(Table& sharer, IPA ipa, std::uint64_t bytes);
-  // As Table::start_log, collect_dirty and stop_log, of all tables that keep the log, with what must be invalidated.
+  // As Table::start_log, collect_dirty and stop_log, of all tables that keep the log, with what must be invalidated. When a
+  // log's own table stops, nothing but EL2 looks at it any more: it loses the range.
   [[nodiscard]] std::expected<void, Error> start_log(IPA ipa, std::uint64_t bytes);
   [[nodiscard]] std::expected<void, Error> collect_dirty(IPA ipa, std::size_t pages, std::span<std::uint64_t> dirty);
   [[nodiscard]] std::expected<void, Error> stop_log(IPA ipa, std::uint64_t bytes);
@@ -153,6 +155,7 @@ class S2Domain {
   // While no change is under way, before the CPUs walk the table or after they have.
   void set_cpu(CpuTlb* cpu) { options_.cpu = cpu; }
 
+  [[nodiscard]] Grace& grace() const { return grace_; }
   // Class 0's: the one whose RAM subtrees the CPU shares.
   [[nodiscard]] const Table& table() const { return *first_.table; }
   [[nodiscard]] Table& table() { return *first_.table; }
@@ -189,7 +192,7 @@ class S2Domain {
   void drop(std::span<const Target> targets);
   void publish(std::unique_ptr<InvalidationArray> next);
   [[nodiscard]] TableClass* suiting(const Capabilities& capabilities);
-  [[nodiscard]] TableClass* own_log();
+  [[nodiscard]] TableClass* own_log() const;
   void append(std::unique_ptr<TableClass> table_class);
   template <typename Fn>
   std::expected<void, Error> for_each_log(Fn&& fn);
@@ -199,6 +202,8 @@ class S2Domain {
   [[nodiscard]] std::expected<void, Error> prepare(IPA ipa, std::uint64_t bytes, Change& change);
   // Of one that has the lock, and ends without it:
   void finish(IPA ipa, std::uint64_t bytes, Gone& gone, Change& change);
+  // The same for those who walk the tables that keep the log, of which none has gone.
+  void finish_log(IPA ipa, std::uint64_t bytes, Change& change);
   // Without the lock:
   void invalidate(IPA ipa, std::uint64_t bytes, bool leaf_only);
   void cut_off(const Target& stream);
@@ -211,6 +216,7 @@ class S2Domain {
   Options options_;
   std::atomic<InvalidationArray*> array_;  // owned
   unsigned tags_ = 0;
+  bool unseen_ = false;            // a tag was attached, the writes behind which no log sees
   IPA lowest_{~std::uint64_t{0}};  // begin and ends of what has been mapped so far
   IPA highest_{};
   PA highest_pa_{};

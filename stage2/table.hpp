@@ -187,9 +187,11 @@ class Table {
   // Bytes that one root slot maps.
   [[nodiscard]] std::uint64_t root_slot_bytes() const { return level_size(geometry_.start_level()); }
 
-  // Maps what `other` maps in [ipa, ipa + bytes) and this table does not. Nothing needs to be invalidated. Errors as
-  // map(); without memory a part may be there, and a second call goes on.
-  [[nodiscard]] std::expected<void, Error> copy(const Table& other, IPA ipa, std::uint64_t bytes);
+  // Maps what `other` maps in [ipa, ipa + bytes) and this table does not, but no more than `most` bytes, a multiple of
+  // 4 KiB. Returns how much of the range is done. Nothing needs to be invalidated. Errors as map(); without memory a part may
+  // be there, and a second call goes on.
+  [[nodiscard]] std::expected<std::uint64_t, Error> copy(const Table& other, IPA ipa, std::uint64_t bytes,
+                                                         std::uint64_t most = ~std::uint64_t{0});
 
   // --- Dirty log ---
   // Of pages that are written while it is on. A logged page is writable-clean (DBM = 1, S2AP[1] = 0) or dirty (S2AP[1] =

@@ -58,8 +58,8 @@ void Table::unshare_root(Table& sharer) {
   sharer.shared_first_ = sharer.shared_end_ = 0;
 }
 
-std::expected<void, Error> Table::copy(const Table& other, IPA ipa, std::uint64_t bytes) {
-  if (const auto range = check_range(ipa, bytes); !range) return range;
+std::expected<std::uint64_t, Error> Table::copy(const Table& other, IPA ipa, std::uint64_t bytes, std::uint64_t most) {
+  if (const auto range = check_range(ipa, bytes); !range) return std::unexpected{range.error()};
   // A run of what goes on in one piece: [start, at) to [from, ...).
   IPA start = ipa;
   Mapping run{};
@@ -67,28 +67,32 @@ std::expected<void, Error> Table::copy(const Table& other, IPA ipa, std::uint64_
     if (at == start) return {};
     return map(start, run.at, at - start, run.attributes);
   };
-  for (IPA at = ipa; at < ipa + bytes;) {
+  IPA at = ipa;
+  while (at < ipa + bytes && most != 0) {
     const Found theirs = other.find(at);
     const Found mine = find(at);
     // Both stay what they are up to the nearer of the two ends.
-    const IPA end = std::min(step_end(at, ipa + bytes, theirs.level), step_end(at, ipa + bytes, mine.level));
+    IPA end = std::min(step_end(at, ipa + bytes, theirs.level), step_end(at, ipa + bytes, mine.level));
     const bool fresh = is_leaf(theirs.kind) && !is_leaf(mine.kind);
     if (fresh) {
+      end = at + std::min(end - at, most);
+      most -= end - at;
       const Mapping next = *other.walk(at);
       if (at == start) {
         run = next;
       } else if (next.at != run.at + (at - start) || next.attributes != run.attributes) {
-        if (const auto mapped = map_run(at); !mapped) return mapped;
+        if (const auto mapped = map_run(at); !mapped) return std::unexpected{mapped.error()};
         start = at;
         run = next;
       }
     } else {
-      if (const auto mapped = map_run(at); !mapped) return mapped;
+      if (const auto mapped = map_run(at); !mapped) return std::unexpected{mapped.error()};
       start = end;
     }
     at = end;
   }
-  return map_run(ipa + bytes);
+  if (const auto mapped = map_run(at); !mapped) return std::unexpected{mapped.error()};
+  return at - ipa;
 }
 
 }  // namespace weir::stage2

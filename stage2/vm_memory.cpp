@@ -384,6 +384,8 @@ Result VmMemory::withdraw(Work& work) {
   VmMemory& peer = *grant.peer;
   if (const auto gone = peer.domain_.unmap(grant.mapped_at + left * kPage4K, count * kPage4K); !gone)
     return result_of(gone.error());
+  // The owner's log has not seen what the peer wrote, and is not asked to count it as unseen for ever.
+  if (grant.write) grant.owner->log_.written(grant.at + left * kPage4K, count);
   const SpinLock::Guard guard{grants_.lock_};
   grant.mapped = left;
   grant.state = left != 0 ? State::releasing : State::offered;
@@ -470,8 +472,6 @@ class LogUse {
   bool mine_;
 };
 
-void set_bit(std::span<std::uint64_t> bits, std::uint64_t n) { bits[n / 64] |= std::uint64_t{1} << n % 64; }
-
 }  // namespace
 
 std::uint64_t VmMemory::unseen() const {
@@ -488,49 +488,59 @@ MemoryOutcome VmMemory::dirty_start() {
   if (!config_.calls || !log_.possible()) return refused(Result::not_supported);
   const LogUse use{log_busy_};
   if (!use.mine()) return refused(Result::busy);
+  if (log_.stopping()) return refused(Result::wrong_state);
   const auto left = log_.start();
   if (!left) return refused(result_of(left.error()));
   return {.done = *left / kPage4K, .extra = unseen()};
 }
 
-MemoryOutcome VmMemory::dirty_read(IPA ipa, std::uint64_t pages, bool seen_only, std::span<std::uint64_t> dirty) {
+// What may have been written without being seen.
+void VmMemory::add_unseen(std::uint64_t limits, IPA ipa, std::uint64_t pages, std::span<std::uint64_t> dirty) const {
+  const IPA end = ipa + pages * kPage4K;
+  const auto set = [&](IPA from, IPA to) {
+    for (IPA at = std::max(ipa, from); at < std::min(end, to); at += kPage4K) {
+      const std::uint64_t n = (at - ipa) / kPage4K;
+      dirty[n / 64] |= std::uint64_t{1} << n % 64;
+    }
+  };
+  if (hypercall::DirtyLimits{{{limits}}}.get<hypercall::DirtyLimits::Devices>()) {
+    for (IPA at = ipa; at < end;) {
+      const auto mapped = domain_.lookup(at);
+      const std::uint64_t size = level_size(mapped ? mapped->level : 3);
+      const IPA next = at.align_down(size) + size;
+      if (mapped && mapped->attributes.write) set(at, next);
+      at = next;
+    }
+  }
+  const SpinLock::Guard guard{grants_.lock_};
+  for (const Grant& grant : grants_.grants_)
+    if (grant.state != State::free && grant.owner == this && grant.write)
+      set(grant.at, grant.at + grant.pages * kPage4K);
+}
+
+MemoryOutcome VmMemory::dirty_read(IPA ipa, std::uint64_t pages, bool seen_only, DirtyBits& to) {
   if (!config_.calls || !log_.possible()) return refused(Result::not_supported);
   if (!within(ipa, pages, config_.ram, config_.ram_bytes)) return refused(Result::invalid);
   const LogUse use{log_busy_};
   if (!use.mine()) return refused(Result::busy);
   if (!log_.on()) return refused(Result::wrong_state);
-  pages = std::min({pages, kDirtyPages, std::uint64_t{dirty.size() * 64}});
-  std::ranges::fill(dirty, 0);
+  pages = std::min(pages, kDirtyPages);
+  std::array<std::uint64_t, kDirtyPages / 64> dirty{};
   if (const auto read = log_.collect(ipa, pages, dirty); !read) return refused(result_of(read.error()));
+  std::array<std::uint64_t, kDirtyPages / 64> told = dirty;
   const std::uint64_t limits = unseen();
-  if (!seen_only && limits != 0) {
-    const bool devices = hypercall::DirtyLimits{{{limits}}}.get<hypercall::DirtyLimits::Devices>();
-    for (std::uint64_t i = 0; devices && i < pages; ++i)
-      if (own(ipa + i * kPage4K)) set_bit(dirty, i);
-    const SpinLock::Guard guard{grants_.lock_};
-    for (const Grant& grant : grants_.grants_) {
-      if (grant.state == State::free || grant.owner != this || !grant.write) continue;
-      const IPA from = std::max(ipa, grant.at);
-      const IPA to = std::min(ipa + pages * kPage4K, grant.at + grant.pages * kPage4K);
-      for (IPA at = from; at < to; at += kPage4K) set_bit(dirty, (at - ipa) / kPage4K);
-    }
-  }
-  return {.done = pages, .extra = limits};
-}
-
-void VmMemory::dirty_again(IPA ipa, std::uint64_t pages, std::span<const std::uint64_t> dirty) {
-  const LogUse use{log_busy_};
-  if (!use.mine() || !log_.on()) return;
+  if (!seen_only && limits != 0) add_unseen(limits, ipa, pages, told);
+  if (to.take(std::span{told}.first((pages + 63) / 64))) return {.done = pages, .extra = limits};
   for (std::uint64_t i = 0; i < pages; ++i)
-    if ((dirty[i / 64] >> i % 64 & 1) != 0) log_.written(ipa + i * kPage4K);
+    if ((dirty[i / 64] >> i % 64 & 1) != 0) log_.written(ipa + i * kPage4K, 1);
+  return refused(Result::invalid);
 }
 
 MemoryOutcome VmMemory::dirty_stop() {
   if (!config_.calls || !log_.possible()) return refused(Result::not_supported);
   const LogUse use{log_busy_};
   if (!use.mine()) return refused(Result::busy);
-  log_.stop();
-  return {};
+  return {.done = log_.stop() / kPage4K};
 }
 
 // --- The end ---------------------------------------------------------------------------------------------------------
@@ -540,7 +550,8 @@ void VmMemory::stop() {
     const SpinLock::Guard guard{grants_.lock_};
     stopping_ = true;
   }
-  log_.stop();
+  while (log_.stop() != 0) {
+  }
   for (Grant& grant : grants_.grants_) {
     for (;;) {
       Work work{grants_};

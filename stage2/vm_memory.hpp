@@ -146,13 +146,19 @@ class VmMemory {
 
   // The dirty log of the VM's RAM. start: `done` is how many pages are left until it is on; `extra` is what it does not
   // see (hypercall::DirtyLimits). read: bit i of `dirty` says whether page i has been written since the last time; without
-  // `seen_only` also that somebody may have written it whose writes are not seen.
+  // `seen_only` also that somebody may have written it whose writes are not seen. What `to` does not take (invalid) the next
+  // call has again. stop: `done` is how many pages are left until nothing remains of the log.
+  class DirtyBits {
+   public:
+    [[nodiscard]] virtual bool take(std::span<const std::uint64_t> dirty) = 0;
+
+   protected:
+    ~DirtyBits() = default;
+  };
   [[nodiscard]] MemoryOutcome dirty_start();
-  [[nodiscard]] MemoryOutcome dirty_read(IPA ipa, std::uint64_t pages, bool seen_only, std::span<std::uint64_t> dirty);
+  [[nodiscard]] MemoryOutcome dirty_read(IPA ipa, std::uint64_t pages, bool seen_only, DirtyBits& to);
   [[nodiscard]] MemoryOutcome dirty_stop();
   [[nodiscard]] const DirtyLog& log() const { return log_; }
-  // What was read could not be delivered: the next call has it again.
-  void dirty_again(IPA ipa, std::uint64_t pages, std::span<const std::uint64_t> dirty);
 
   // The VM has stopped, its devices are detached: everything that it was given goes back, and everything that it gave
   // comes back. Calls of other VMs that are under way are waited for; not bounded.
@@ -171,6 +177,7 @@ class VmMemory {
   class Work;   // on a grant, for a call
 
   [[nodiscard]] std::uint64_t unseen() const;
+  void add_unseen(std::uint64_t limits, IPA ipa, std::uint64_t pages, std::span<std::uint64_t> dirty) const;
   [[nodiscard]] std::optional<Mapping> own(IPA ipa) const;  // no value: not the VM's to use
   [[nodiscard]] bool absent(IPA ipa, std::uint64_t pages) const;
   [[nodiscard]] Result conflict(IPA ipa, std::uint64_t bytes) const;

@@ -136,8 +136,14 @@ bool tlb_conflict(AbortIss iss) {
 bool may_try_again(Vcpu& vcpu, AbortIss iss, IPA ipa, bool instruction) {
   const std::uint8_t fsc = iss.get<AbortIss::FSC>();
   if (ipa < guest_map::kRam || ipa >= guest_map::kPci64) return false;
-  if (!is_walk_fault(fsc) && (fsc & kFaultClass) != kPermission) return false;
-  return vcpu.vm().memory().allows(ipa, iss.get<AbortIss::WNR>() && !instruction, instruction);
+  const bool permission = (fsc & kFaultClass) == kPermission;
+  if (!is_walk_fault(fsc) && !permission) return false;
+  // A stage-1 walk reads what may be read; it lacks permission when it writes to a descriptor (FEAT_HAFDBS).
+  const bool walk = iss.get<AbortIss::S1PTW>();
+  const bool write = walk ? permission : iss.get<AbortIss::WNR>() && !instruction;
+  if (!vcpu.vm().memory().allows(ipa, write, instruction && !walk)) return false;
+  if (write && permission) CpuView::invalidate_here(ipa);  // the TLB may still have it without the permission
+  return true;
 }
 
 // All that is not a plain access to a device which is there.

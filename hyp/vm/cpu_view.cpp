@@ -27,11 +27,21 @@ struct Mmfr1 : Record<Mmfr1, 64> {
   using HAFDBS = Field<"HAFDBS", 3, 0, std::uint8_t>;
   using Layout = weir::Layout<64, HAFDBS, Ignored<63, 4>>;
 };
-constexpr std::uint8_t kHafdbsDirty = 2;
 struct Mmfr2 : Record<Mmfr2, 64> {
   using BBM = Field<"BBM", 55, 52, std::uint8_t>;
   using Layout = weir::Layout<64, Ignored<51, 0>, BBM, Ignored<63, 56>>;
 };
+
+// Whether this pCPU keeps dirty state by itself. One that does not ignores VTCR_EL2.HA and HD, as well as DBM in descriptors:
+// its writes to pages that are not dirty yet fault, and are noted then (GuestMemory::allows).
+bool keeps_dirty_state() {
+  constexpr std::uint8_t kDirty = 2;
+  Mmfr1 mmfr1;
+  mmfr1.words[0] = hardware_id(id::kAa64Mmfr1);
+  return mmfr1.get<Mmfr1::HAFDBS>() >= kDirty;
+}
+
+std::uint64_t tlbi_operand(IPA ipa) { return TlbiIpa{}.set<TlbiIpa::Frame>(ipa.value / kPage4K).words[0]; }
 
 // Past this many pages, everything of the VM goes at once.
 constexpr std::uint64_t kMaxSinglePages = 64;
@@ -80,8 +90,8 @@ std::uint64_t CpuView::vtcr() const {
       .set<VtcrEl2::ORGN0>(1)
       .set<VtcrEl2::SH0>(3)
       .set<VtcrEl2::PS>(static_cast<std::uint8_t>(g.ps()))
-      .set<VtcrEl2::HA>(dirty_state())
-      .set<VtcrEl2::HD>(dirty_state())
+      .set<VtcrEl2::HA>(keeps_dirty_state())
+      .set<VtcrEl2::HD>(keeps_dirty_state())
       .set<VtcrEl2::Res1_31>(true)
       .words[0];
 }
@@ -101,12 +111,6 @@ std::expected<void, stage2::Error> CpuView::share(stage2::S2Domain& memory, IPA 
   shared_at_ = ipa;
   shared_bytes_ = bytes;
   return memory.share_root(*table_, ipa, bytes);
-}
-
-bool CpuView::dirty_state() const {
-  Mmfr1 mmfr1;
-  mmfr1.words[0] = hardware_id(id::kAa64Mmfr1);
-  return mmfr1.get<Mmfr1::HAFDBS>() >= kHafdbsDirty;
 }
 
 // There is a moment at which vCPUs find nothing: their faults are settled by trying again.
@@ -145,14 +149,18 @@ void CpuView::invalidate(IPA ipa, std::uint64_t bytes, bool leaf_only) {
     asm volatile("tlbi vmalls12e1is" ::: "memory");
   } else {
     for (std::uint64_t at = 0; at < bytes; at += kPage4K) {
-      const std::uint64_t operand = TlbiIpa{}.set<TlbiIpa::Frame>((ipa + at).value / kPage4K).words[0];
-      asm volatile("tlbi ipas2e1is, %0" ::"r"(operand) : "memory");
+      asm volatile("tlbi ipas2e1is, %0" ::"r"(tlbi_operand(ipa + at)) : "memory");
     }
     dsb_ish();
     asm volatile("tlbi vmalle1is" ::: "memory");
   }
   dsb_ish();
   isb();
+}
+
+void CpuView::invalidate_here(IPA ipa) {
+  dsb_ish();
+  asm volatile("tlbi ipas2e1, %0\n dsb nsh\n tlbi vmalle1\n dsb nsh\n isb" ::"r"(tlbi_operand(ipa)) : "memory");
 }
 
 unsigned CpuView::bbml() {

@@ -35,8 +35,9 @@ class CpuView final : public pci::BarPort, public stage2::CpuTlb, public stage2:
   // From now on this view has what `memory` maps in [ipa, ipa + bytes), which are whole root slots, and no mappings of its
   // own there. `memory`, which outlives it, has this view as its CpuTlb.
   [[nodiscard]] std::expected<void, stage2::Error> share(stage2::S2Domain& memory, IPA ipa, std::uint64_t bytes);
-  [[nodiscard]] bool dirty_state() const override;
   [[nodiscard]] std::expected<void, stage2::Error> use_log(stage2::S2Domain& memory, bool log) override;
+  // One page of the VM that has just left this pCPU, on this pCPU.
+  static void invalidate_here(IPA ipa);
   // For mappings that the devices' view shares with this one, by whoever changes them.
   void invalidate(IPA ipa, std::uint64_t bytes, bool leaf_only) override;
 

@@ -361,6 +361,7 @@ TableClasses table_classes(Vm& vm) {
 
 DmaDemands dma_demands(const VmConfig& config, const Platform& platform) {
   DmaDemands demands;
+  unsigned instances = 0, dirty = 0;
   for (const VsmmuConfig& vsmmu : config.vsmmus)
     for (const std::string_view name : vsmmu.backing) {
       const SmmuInstance* smmu = smmu_named(name, platform);
@@ -368,7 +369,10 @@ DmaDemands dma_demands(const VmConfig& config, const Platform& platform) {
       const stage2::Capabilities& has = smmu->capabilities();
       if (!has.idr0.get<smmu::IDR0::COHACC>()) demands.clean_to_memory = true;
       demands.bbml = std::min(demands.bbml, static_cast<unsigned>(has.idr3.get<smmu::IDR3::BBML>()));
+      ++instances;
+      if (stage2::keeps_dirty_state(has)) ++dirty;
     }
+  demands.dirty_state = instances != 0 && dirty == instances;
   return demands;
 }
 

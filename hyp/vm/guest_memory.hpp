@@ -44,11 +44,14 @@ class GuestMemory final : public vsmmu::GuestMemory {
     return at >= where_.ram && bytes <= where_.ram_bytes && at - where_.ram <= where_.ram_bytes - bytes;
   }
 
-  // Whether stage 2 allows the guest such an access at this moment.
+  // Whether stage 2 allows the guest such an access at this moment. A write is noted in the dirty log: a CPU that keeps no
+  // dirty state itself faults to say that it is about to write.
   [[nodiscard]] bool allows(IPA at, bool write, bool execute) {
     const stage2::EpochGrace::Section section{*grace_};
     const auto page = table_->lookup(at);
-    return page && (write ? page->attributes.write : page->attributes.read) && (!execute || page->attributes.execute);
+    if (!page || !(write ? page->attributes.write : page->attributes.read)) return false;
+    if (write && log_ != nullptr) log_->written(at);
+    return !execute || page->attributes.execute;
   }
 
   [[nodiscard]] bool read(IPA from, std::span<std::byte> to) override { return read(from, to, nullptr); }

@@ -86,16 +86,13 @@ Answer dirty_read(Vm& vm, const std::uint64_t* x) {
   using hypercall::DirtyOptions;
   const auto options = record<DirtyOptions>(x[4]);
   if (reserved_bits(options) || x[3] % sizeof(std::uint64_t) != 0) return {Result::invalid, {}};
-  std::array<std::uint64_t, VmMemory::kDirtyPages / 64> dirty{};
-  const MemoryOutcome read =
-      vm.memory_moves().dirty_read(IPA{x[1]}, x[2], options.get<DirtyOptions::SeenOnly>(), dirty);
-  if (read.result != Result::success) return answer(read);
-  const auto bytes = std::as_bytes(std::span{dirty}.first((read.done + 63) / 64));
-  if (!vm.memory().write(IPA{x[3]}, bytes)) {
-    vm.memory_moves().dirty_again(IPA{x[1]}, read.done, dirty);
-    return {Result::invalid, {}};
-  }
-  return answer(read);
+  struct Bitmap final : VmMemory::DirtyBits {
+    Bitmap(GuestMemory& in, IPA where) : memory{in}, at{where} {}
+    bool take(std::span<const std::uint64_t> dirty) override { return memory.write(at, std::as_bytes(dirty)); }
+    GuestMemory& memory;
+    IPA at;
+  } bitmap{vm.memory(), IPA{x[3]}};
+  return answer(vm.memory_moves().dirty_read(IPA{x[1]}, x[2], options.get<DirtyOptions::SeenOnly>(), bitmap));
 }
 
 Answer call(Vm& vm, Call function, const std::uint64_t* x) {

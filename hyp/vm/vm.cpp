@@ -61,7 +61,9 @@ std::expected<std::unique_ptr<Vm>, VmError> Vm::create(unsigned id, const VmConf
   if (!view) return std::unexpected{error_of(view.error())};
   vm->view_ = std::move(*view);
   const unsigned bbml = std::min(demands.bbml, CpuView::bbml());
-  const stage2::S2Domain::Options options{.table = {.pages_only = config.memory_calls && bbml == 0, .bbml = bbml},
+  const stage2::S2Domain::Options options{.table = {.pages_only = config.memory_calls && bbml == 0,
+                                                    .bbml = bbml,
+                                                    .dirty_state = config.memory_calls && demands.dirty_state},
                                           .clean_to_memory = demands.clean_to_memory,
                                           .cpu = vm->view_.get()};
   auto domain = stage2::S2Domain::create(vm->view_->geometry(),

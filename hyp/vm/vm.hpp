@@ -53,6 +53,7 @@ struct VmVsmmu {
 struct DmaDemands {
   bool clean_to_memory = false;  // one of them walks tables past the caches
   unsigned bbml = 2;             // the lowest IDR3.BBML
+  bool dirty_state = false;      // all of them keep dirty state (IDR0.HTTU)
 };
 
 class Vm {

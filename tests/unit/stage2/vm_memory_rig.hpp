@@ -91,11 +91,33 @@ class LateGrace final : public Grace {
   unsigned periods = 0;
 };
 
-// The CPUs of a VM: they hold on to translations until they are told to drop them.
-class FakeCpus final : public CpuTlb {
+// The CPUs of a VM: they hold on to translations until they are told to drop them. Their table has the domain's RAM, or its
+// log's.
+class FakeCpus final : public CpuTlb, public CpuTables {
  public:
+  [[nodiscard]] std::expected<void, Error> use_log(S2Domain& domain, bool log) override {
+    domain.unshare_root(*table);
+    held_.clear();
+    if (log && refuse_log) return std::unexpected{Error::incompatible};
+    return log ? domain.share_log(*table, kRam, kShared) : domain.share_root(*table, kRam, kShared);
+  }
+  // A store, as far as the log is concerned; false: it faults.
+  bool store(IPA at, const DirtyLog& log) {
+    const IPA page = at.align_down(kPage4K);
+    if (dirty_.contains(page)) return true;
+    const auto mapping = table->walk(page);
+    if (!mapping || !mapping->attributes.write) return false;
+    if (keeps_dirty_state) {
+      EXPECT_TRUE(table->mark_dirty(page));
+    } else {
+      log.written(page);
+    }
+    dirty_.insert(page);
+    return true;
+  }
   void invalidate(IPA ipa, std::uint64_t bytes, bool leaf_only) override {
     std::erase_if(held_, [&](const auto& e) { return !leaf_only || (e.first >= ipa && e.first < ipa + bytes); });
+    std::erase_if(dirty_, [&](IPA page) { return !leaf_only || (page >= ipa && page < ipa + bytes); });
   }
   // Where an access goes; no value: it faults.
   std::optional<PA> access(const S2Domain& domain, IPA at, bool write = true) {
@@ -114,8 +136,15 @@ class FakeCpus final : public CpuTlb {
     return false;
   }
 
+  std::unique_ptr<Table> table;
+  bool keeps_dirty_state = true;
+  bool refuse_log = false;
+
+  static constexpr std::uint64_t kShared = 512_GiB - kRam.value;
+
  private:
   std::map<IPA, PA> held_;
+  std::set<IPA> dirty_;  // pages that the TLB knows to be so
 };
 
 // The TLB of an SMMU for one VMID: entries of stage 2 and combined ones.
@@ -165,7 +194,8 @@ class Machine {
     std::unique_ptr<VmMemory> memory;
   };
 
-  explicit Machine(Table::Options options = {.bbml = 2}) {
+  explicit Machine(Table::Options options = {.bbml = 2})
+      : smmus{FakeSmmu{0, with_httu(options.dirty_state)}, FakeSmmu{1, with_httu(options.dirty_state)}} {
     for (unsigned i = 0; i < vms.size(); ++i) make(i, options);
     pool.on_scrub = [this](PA at, std::uint64_t bytes) { unreachable(at, bytes); };
     for (unsigned s = 0; s < 2; ++s)
@@ -237,16 +267,24 @@ class Machine {
   FakePool pool;
   LateGrace grace;
   GrantTable grants;
-  std::array<FakeSmmu, 2> smmus{FakeSmmu{0}, FakeSmmu{1}};
+  std::array<FakeSmmu, 2> smmus;
   std::array<Vm, 3> vms;
 
  private:
+  static Capabilities with_httu(bool httu) {
+    Capabilities c = weir::test::qemu_like_capabilities();
+    if (httu) c.idr0.set<smmu::IDR0::HTTU>(smmu::Htt::access_dirty);
+    return c;
+  }
   void make(unsigned i, Table::Options options) {
     Vm& vm = vms[i];
     vm.first = pool.take(kRamBytes);
     vm.domain = *S2Domain::create(*Geometry::make(40, smmu::AddressSize::bits44), pages, grace,
                                   {.table = options, .cpu = &vm.cpus});
     EXPECT_TRUE(vm.domain->map(kRam, vm.first, kRamBytes, {.execute = true}));
+    vm.cpus.table = *Table::create(vm.domain->table().geometry(), pages, {.bbml = options.bbml, .dirty_state = true});
+    vm.cpus.table->set_walked(true);
+    EXPECT_TRUE(vm.domain->share_root(*vm.cpus.table, kRam, FakeCpus::kShared));
     for (unsigned s = 0; s < 2; ++s) {
       vm.tags[s] = *HostTag::create(smmus[s]);
       EXPECT_TRUE(vm.domain->attach(*vm.tags[s]));
@@ -259,7 +297,7 @@ class Machine {
                                   .loan_bytes = 1_GiB,
                                   .calls = i != 2,
                                   .share_with = i == 0 ? 0b110u : 0b001u};
-    vm.memory = std::make_unique<VmMemory>(config, *vm.domain, pool, grants);
+    vm.memory = std::make_unique<VmMemory>(config, *vm.domain, pool, grants, &vm.cpus);
   }
 };
 
