@@ -109,10 +109,30 @@ void VGic::touch_all() {
     for (std::uint32_t intid = 0; intid < kFirstSpi; ++intid) touch(cpus_[v].irqs_[intid], intid);
 }
 
-void VGic::raise(VIrq& irq, std::uint32_t intid) {
+[[gnu::noinline]] void VGic::raise(VIrq& irq, std::uint32_t intid) {
   irq.latch = true;
   irq.clear_pending = false;  // merges with the one that was to be cleared
-  touch(irq, intid);
+  if (!deliver(irq, intid)) touch(irq, intid);
+}
+
+// What a flush would do with it, if that is all that it would do: the vCPU's pCPU is this one, and nothing else is to be
+// reconciled (then the queue is empty). False: nothing is done.
+bool VGic::deliver(VIrq& irq, std::uint32_t intid) {
+  if (!deliverable(irq) || irq.home != irq.owner || irq.owner != port_.here()) return false;
+  VGicCpu& cpu = cpus_[irq.owner];
+  if (!cpu.online_ || cpu.has_work() || cpu.hcr_ != enabled_hcr()) return false;
+  unsigned slot = irq.lr;
+  if (irq.resident()) {
+    if (irq.set_active || irq.clear_active || (port_.empty_lrs() & lr_bit(slot)) == 0) return false;
+    leave(cpu, irq);  // the last one is over
+    irq.active = false;
+  } else {
+    const std::uint32_t free = (lr_bit(limits_.list_registers) - 1) & ~cpu.used_;
+    if (free == 0 || irq.active) return false;
+    slot = static_cast<unsigned>(std::countr_zero(free));
+  }
+  place(cpu, intid, slot);
+  return true;
 }
 
 // A disabled interrupt that was taken and not delivered goes back to the physical GIC: that knows whether a level is

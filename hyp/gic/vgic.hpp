@@ -4,7 +4,8 @@
 // vCPUs are pinned, so list registers are never switched: what the hardware holds stays there, and is read back only when
 // something about it changes, or when there are more interrupts than list registers. Everything that may concern a vCPU's
 // list registers is marked in its queue, `work` is set, and the vCPU kicked; it reconciles the two (flush) before it next
-// enters the guest. With no work to do, entry costs one load and a branch.
+// enters the guest. With no work to do, entry costs one load and a branch. What is raised on the vCPU's own pCPU goes into a
+// list register at once, if there is no work and one is free.
 //
 // Where an interrupt's truth is:
 //   in a list register     pending and active there; VIrq only holds what is to be merged at the next flush
@@ -173,6 +174,7 @@ class VGic {
   void touch_all();
   void signal(VGicCpu& cpu);
   void raise(VIrq& irq, std::uint32_t intid);
+  [[nodiscard]] bool deliver(VIrq& irq, std::uint32_t intid);
   void give_back(VIrq& irq);
   void settle(VIrq& irq);
   void deactivate(VIrq& irq, std::uint32_t intid);

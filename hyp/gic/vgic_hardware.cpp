@@ -91,6 +91,10 @@ class Hardware final : public VGicPort {
   void set_edge(PhysicalInterrupt i, bool edge) override { gic_configure_spi(i.intid, edge); }
   void route(PhysicalInterrupt i) override { gic_route_spi(i.intid, pcpu_of(i)); }
 
+  unsigned here() override {
+    const Vcpu* const vcpu = this_pcpu().vcpu;
+    return vcpu != nullptr && &vcpu->vm() == &vm_ ? vcpu->index() : kVgicMaxVcpus;
+  }
   void kick(unsigned vcpu) override { vm_.vcpu(vcpu).kick(); }
   void relax() override { asm volatile("yield"); }
 

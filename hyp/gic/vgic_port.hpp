@@ -37,6 +37,8 @@ class VGicPort {
   virtual void set_edge(PhysicalInterrupt interrupt, bool edge) = 0;  // SPIs only, as the next
   virtual void route(PhysicalInterrupt interrupt) = 0;                // to the pCPU of interrupt.vcpu
 
+  // The vCPU whose pCPU this is; none of the VM's: kVgicMaxVcpus or more.
+  [[nodiscard]] virtual unsigned here() = 0;
   // Makes the vCPU's pCPU call flush() before it next enters the guest.
   virtual void kick(unsigned vcpu) = 0;
   virtual void relax() = 0;  // in a loop that waits for another pCPU

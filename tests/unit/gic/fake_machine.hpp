@@ -252,6 +252,7 @@ class FakeMachine final : public VGicPort {
   bool is_pending(PhysicalInterrupt i) override { return physical_at(i.intid, i.vcpu).pending; }
   void set_edge(PhysicalInterrupt i, bool edge) override { physical_at(i.intid).edge = edge; }
   void route(PhysicalInterrupt i) override { physical_at(i.intid).vcpu = i.vcpu; }
+  unsigned here() override { return here_; }
   void kick(unsigned vcpu) override { cpus_[vcpu].kicked = true; }
   void relax() override {
     for (unsigned v = 0; v < cpus_.size(); ++v)
