@@ -24,7 +24,8 @@ class Output final : public MuxPort {
   void put(char c) override { uart.put(c); }
 };
 constinit Output output;
-constinit ConsoleMux mux{output};
+constinit ConsoleMux::Vms vms;
+constinit ConsoleMux mux{output, vms};
 
 class VmConsole final : public UartPort {
  public:

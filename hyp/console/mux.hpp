@@ -26,7 +26,21 @@ class ConsoleMux {
   static constexpr unsigned kMaxVms = 8;
   static constexpr char kHotKey = 0x1d;  // Ctrl-]
 
-  explicit constexpr ConsoleMux(MuxPort& port) : port_{port} {}
+  static constexpr unsigned kLine = 240;
+  static constexpr unsigned kTypeAhead = 256;
+
+  struct Vm {
+    std::string_view name;
+    std::array<char, kLine> line{};
+    unsigned used = 0;
+    std::array<char, kTypeAhead> typed{};
+    unsigned first = 0;
+    unsigned count = 0;
+  };
+  using Vms = std::array<Vm, kMaxVms>;
+
+  // `vms` is for the mux alone: apart from it, so that it need not be in the image's file.
+  constexpr ConsoleMux(MuxPort& port, Vms& vms) : port_{port}, vms_{vms} {}
 
   // Before its VM runs. Names outlive the mux. At most kMaxVms; returns the VM's number here.
   unsigned add(std::string_view name);
@@ -43,26 +57,16 @@ class ConsoleMux {
   [[nodiscard]] bool next(unsigned vm, char& c);
 
  private:
-  static constexpr unsigned kLine = 240;
-  static constexpr unsigned kTypeAhead = 256;
   static constexpr unsigned kNobody = kMaxVms;
 
-  struct Vm {
-    std::string_view name;
-    std::array<char, kLine> line{};
-    unsigned used = 0;
-    std::array<char, kTypeAhead> typed{};
-    unsigned first = 0;
-    unsigned count = 0;
-  };
   void write(std::string_view text);
   void fresh_line();
   void flush(Vm& vm);
   void set_focus(unsigned vm);
 
   MuxPort& port_;
+  Vms& vms_;
   SpinLock lock_;
-  std::array<Vm, kMaxVms> vms_{};
   unsigned count_ = 0;
   unsigned focus_ = 0;
   unsigned line_of_ = kNobody;  // whose unfinished line the terminal is in

@@ -1,6 +1,7 @@
 #include "hyp/cpu/features.hpp"
 
 #include <array>
+#include <span>
 
 #include "guest-abi/field.hpp"
 #include "hyp/cpu/el2_controls.hpp"
@@ -25,22 +26,30 @@ consteval Enable enable(Control control) {
   return {control, (Fields::mask | ...)};
 }
 
+template <Enable... list>
+constexpr std::array<Enable, sizeof...(list)> kEnables{list...};
+using Enables = std::span<const Enable>;
+
 struct Feature {
-  const char* name;
   IdRegister reg;
-  unsigned lo;  // of a 4-bit field
-  Show show = Show::pass;
-  unsigned limit = 0xf;
-  std::array<Enable, 3> enables{};
+  std::uint8_t lo;  // of a 4-bit field
+  Show show;
+  std::uint8_t limit;
+  Enables enables;
+
+  // The name is for the reader of the table.
+  consteval Feature([[maybe_unused]] const char* name, IdRegister in, std::uint8_t at, Show how = Show::pass,
+                    std::uint8_t most = 0xf, Enables needs = {})
+      : reg{in}, lo{at}, show{how}, limit{most}, enables{needs} {}
 };
 
-constexpr Enable kPauth = enable<HcrEl2::APK, HcrEl2::API>(Control::hcr);
-constexpr Enable kPie = enable<HfgrtrEl2::nPIRE0, HfgrtrEl2::nPIR>(Control::hfgrtr);
-constexpr Enable kPoe = enable<HfgrtrEl2::nPOR_EL0, HfgrtrEl2::nPOR_EL1>(Control::hfgrtr);
-constexpr Enable kSme = enable<HfgrtrEl2::nSMPRI, HfgrtrEl2::nTPIDR2>(Control::hfgrtr);
-constexpr std::array<Enable, 3> kGcs = {
-    enable<HcrxEl2::GCSEn>(Control::hcrx), enable<HfgrtrEl2::nGCS_EL0, HfgrtrEl2::nGCS_EL1>(Control::hfgrtr),
-    enable<HfgitrEl2::nGCSPUSHM, HfgitrEl2::nGCSSTR, HfgitrEl2::nGCSEPP>(Control::hfgitr)};
+constexpr Enables kPauth = kEnables<enable<HcrEl2::APK, HcrEl2::API>(Control::hcr)>;
+constexpr Enables kPie = kEnables<enable<HfgrtrEl2::nPIRE0, HfgrtrEl2::nPIR>(Control::hfgrtr)>;
+constexpr Enables kPoe = kEnables<enable<HfgrtrEl2::nPOR_EL0, HfgrtrEl2::nPOR_EL1>(Control::hfgrtr)>;
+constexpr Enables kSme = kEnables<enable<HfgrtrEl2::nSMPRI, HfgrtrEl2::nTPIDR2>(Control::hfgrtr)>;
+constexpr Enables kGcs =
+    kEnables<enable<HcrxEl2::GCSEn>(Control::hcrx), enable<HfgrtrEl2::nGCS_EL0, HfgrtrEl2::nGCS_EL1>(Control::hfgrtr),
+             enable<HfgitrEl2::nGCSPUSHM, HfgitrEl2::nGCSSTR, HfgitrEl2::nGCSEPP>(Control::hfgitr)>;
 
 // The table. What is not in it is hidden; the remarks name what is hidden on purpose.
 constexpr Feature kFeatures[] = {
@@ -51,19 +60,19 @@ constexpr Feature kFeatures[] = {
     {"GIC system registers", id::kAa64Pfr0, 24, Show::at_most, 1},
     {"SVE", id::kAa64Pfr0, 32},
     {"DIT", id::kAa64Pfr0, 48},
-    {"CSV2", id::kAa64Pfr0, 56, Show::pass, 0xf, {enable<HcrEl2::EnSCXT>(Control::hcr)}},
+    {"CSV2", id::kAa64Pfr0, 56, Show::pass, 0xf, kEnables<enable<HcrEl2::EnSCXT>(Control::hcr)>},
     {"CSV3", id::kAa64Pfr0, 60},
     // Hidden: EL2, EL3, RAS, SEL2, MPAM, AMU, RME.
 
     {"BTI", id::kAa64Pfr1, 0},
     {"SSBS", id::kAa64Pfr1, 4},
-    {"MTE", id::kAa64Pfr1, 8, Show::pass, 0xf, {enable<HcrEl2::ATA>(Control::hcr)}},
-    {"SME", id::kAa64Pfr1, 24, Show::pass, 0xf, {kSme}},
+    {"MTE", id::kAa64Pfr1, 8, Show::pass, 0xf, kEnables<enable<HcrEl2::ATA>(Control::hcr)>},
+    {"SME", id::kAa64Pfr1, 24, Show::pass, 0xf, kSme},
     {"CSV2_frac", id::kAa64Pfr1, 32},
     {"GCS", id::kAa64Pfr1, 44, Show::pass, 0xf, kGcs},
     // Hidden: RAS_frac, MPAM_frac, RNDR_trap, NMI, MTE_frac (asynchronous faults stay as MTE says), THE, MTEX, DF2, PFAR.
 
-    {"FPMR", id::kAa64Pfr2, 32, Show::pass, 0xf, {enable<HcrxEl2::EnFPM>(Control::hcrx)}},
+    {"FPMR", id::kAa64Pfr2, 32, Show::pass, 0xf, kEnables<enable<HcrxEl2::EnFPM>(Control::hcrx)>},
     {"SVE features", id::kAa64Zfr0, 0, Show::whole},
     {"SME features", id::kAa64Smfr0, 0, Show::whole},
     {"FP8 features", id::kAa64Fpfr0, 0, Show::whole},
@@ -91,13 +100,13 @@ constexpr Feature kFeatures[] = {
     {"RNG", id::kAa64Isar0, 60},
 
     {"DC CVAP", id::kAa64Isar1, 0},
-    {"PAuth (QARMA5 addresses)", id::kAa64Isar1, 4, Show::pass, 0xf, {kPauth}},
-    {"PAuth (other addresses)", id::kAa64Isar1, 8, Show::pass, 0xf, {kPauth}},
+    {"PAuth (QARMA5 addresses)", id::kAa64Isar1, 4, Show::pass, 0xf, kPauth},
+    {"PAuth (other addresses)", id::kAa64Isar1, 8, Show::pass, 0xf, kPauth},
     {"JSCVT", id::kAa64Isar1, 12},
     {"FCMA", id::kAa64Isar1, 16},
     {"LRCPC", id::kAa64Isar1, 20},
-    {"PAuth (QARMA5 generic)", id::kAa64Isar1, 24, Show::pass, 0xf, {kPauth}},
-    {"PAuth (other generic)", id::kAa64Isar1, 28, Show::pass, 0xf, {kPauth}},
+    {"PAuth (QARMA5 generic)", id::kAa64Isar1, 24, Show::pass, 0xf, kPauth},
+    {"PAuth (other generic)", id::kAa64Isar1, 28, Show::pass, 0xf, kPauth},
     {"FRINTTS", id::kAa64Isar1, 32},
     {"SB", id::kAa64Isar1, 36},
     {"SPECRES", id::kAa64Isar1, 40},
@@ -109,9 +118,9 @@ constexpr Feature kFeatures[] = {
 
     {"WFxT", id::kAa64Isar2, 0},
     {"RPRES", id::kAa64Isar2, 4},
-    {"PAuth (QARMA3 generic)", id::kAa64Isar2, 8, Show::pass, 0xf, {kPauth}},
-    {"PAuth (QARMA3 addresses)", id::kAa64Isar2, 12, Show::pass, 0xf, {kPauth}},
-    {"MOPS", id::kAa64Isar2, 16, Show::pass, 0xf, {enable<HcrxEl2::MSCEn>(Control::hcrx)}},
+    {"PAuth (QARMA3 generic)", id::kAa64Isar2, 8, Show::pass, 0xf, kPauth},
+    {"PAuth (QARMA3 addresses)", id::kAa64Isar2, 12, Show::pass, 0xf, kPauth},
+    {"MOPS", id::kAa64Isar2, 16, Show::pass, 0xf, kEnables<enable<HcrxEl2::MSCEn>(Control::hcrx)>},
     {"HBC", id::kAa64Isar2, 20},
     {"PAC_frac", id::kAa64Isar2, 24},
     {"CLRBHB", id::kAa64Isar2, 28},
@@ -160,10 +169,10 @@ constexpr Feature kFeatures[] = {
     {"E0PD", id::kAa64Mmfr2, 60},
     // Hidden: IESB, nested virtualization, S2FWB, EVT.
 
-    {"TCR2", id::kAa64Mmfr3, 0, Show::pass, 0xf, {enable<HcrxEl2::TCR2En>(Control::hcrx)}},
-    {"SCTLR2", id::kAa64Mmfr3, 4, Show::pass, 0xf, {enable<HcrxEl2::SCTLR2En>(Control::hcrx)}},
-    {"S1PIE", id::kAa64Mmfr3, 8, Show::pass, 0xf, {kPie}},
-    {"S1POE", id::kAa64Mmfr3, 16, Show::pass, 0xf, {kPoe}},
+    {"TCR2", id::kAa64Mmfr3, 0, Show::pass, 0xf, kEnables<enable<HcrxEl2::TCR2En>(Control::hcrx)>},
+    {"SCTLR2", id::kAa64Mmfr3, 4, Show::pass, 0xf, kEnables<enable<HcrxEl2::SCTLR2En>(Control::hcrx)>},
+    {"S1PIE", id::kAa64Mmfr3, 8, Show::pass, 0xf, kPie},
+    {"S1POE", id::kAa64Mmfr3, 16, Show::pass, 0xf, kPoe},
     {"Spec_FPACC", id::kAa64Mmfr3, 60},
     // Hidden: S2PIE, S2POE, AIE, MEC, D128, SNERR, ANERR, SDERR, ADERR. All of MMFR4 (ASID2, E2H0...).
 

@@ -22,7 +22,8 @@ struct MuxTest : testing::Test {
     return s;
   }
   Terminal terminal;
-  ConsoleMux mux{terminal};
+  ConsoleMux::Vms vms;
+  ConsoleMux mux{terminal, vms};
 };
 
 TEST_F(MuxTest, OneVmPassesAsItIs) {
