@@ -81,7 +81,7 @@ build/Image: build/weir.elf
 	@echo "  $@: $$(stat -c %s $@) bytes"
 build/weir.elf: $(image_objects) hyp/boot/weir.lds $(LIBS_EL2)
 	$(call say,link $@)
-	$(quiet)ld.lld-19 $(LDFLAGS_EL2) --lto-O2 --lto-obj-path=$@.lto.o -T hyp/boot/weir.lds -Map=build/weir.map -o $@ \
+	$(quiet)ld.lld-19 $(LDFLAGS_EL2) --lto-O2 --icf=safe --lto-obj-path=$@.lto.o -T hyp/boot/weir.lds -Map=build/weir.map -o $@ \
 	    $(image_objects) --start-group $(LIBS_EL2) --end-group
 $(el2)/obj/%.cpp.o: %.cpp $(el2)/cxxflags | el2-libs
 	$(call say,$<)
