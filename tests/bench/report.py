@@ -18,9 +18,9 @@ def table(keys: Numbers) -> str:
 
 
 def document(parts: dict[str, dict[str, Numbers]]) -> dict:
-    """bench.json: all keys with their aims, all details, and both by the part of the benchmark that found them."""
+    """bench.json: all keys with their aims, all details, no key twice, and both by the part of the benchmark that found them."""
     keys = dict(sorted(((key, value) for part in parts.values() for key, value in part["keys"].items()), key=lambda item: order(item[0])))
-    details = {key: value for part in parts.values() for key, value in part["details"].items()}
+    details = {key: value for part in parts.values() for key, value in part["details"].items() if key not in keys}
     return {"keys": keys, "aims": {key: {"aim": aim_of(key).text, "verdict": verdict(keys, key)} for key in keys},
             "details": details, "parts": parts}
 
