@@ -55,11 +55,12 @@ class S2Domain {
   };
 
   // Errors: out_of_memory. `pages` and `grace` outlive the domain.
-  [[nodiscard]] static std::expected<std::unique_ptr<S2Domain>, Error> create(const Geometry& geometry,
-                                                                              TablePages& pages, Grace& grace,
-                                                                              const Options& options);
+  [[nodiscard, gnu::cold]] static std::expected<std::unique_ptr<S2Domain>, Error> create(const Geometry& geometry,
+                                                                                         TablePages& pages,
+                                                                                         Grace& grace,
+                                                                                         const Options& options);
   // All tags are detached.
-  ~S2Domain();
+  [[gnu::cold]] ~S2Domain();
   S2Domain(const S2Domain&) = delete;
   S2Domain& operator=(const S2Domain&) = delete;
 
@@ -69,10 +70,10 @@ class S2Domain {
   // A tag of a compatible instance joins: from now on changes of stage 2 reach it. Before any STE carries its VMID. If no
   // table suits the instance, it gets a class of its own, with everything that is mapped.
   // Errors, with nothing changed: incompatible, out_of_memory.
-  [[nodiscard]] std::expected<void, Error> attach(HostTag& tag);
+  [[nodiscard, gnu::cold]] std::expected<void, Error> attach(HostTag& tag);
   // The tag leaves: flushes it (S12_VMALL + SYNC), unpublishes it, and gives it up to the grace period, after which its
   // VMID is free. No stream is installed under it any more (uninstall() each of them first).
-  void detach(std::unique_ptr<HostTag> tag);
+  [[gnu::cold]] void detach(std::unique_ptr<HostTag> tag);
 
   // Installs `ste` for the stream `sid`, in the right order: what it needs is published first, the STE stored and
   // SYNCed, then what only the old one needed is dropped. `before`: the use of the STE that is installed now (no value:
@@ -144,13 +145,13 @@ class S2Domain {
   // log's own table stops, nothing but EL2 looks at it any more: it loses the range.
   [[nodiscard]] std::expected<void, Error> start_log(IPA ipa, std::uint64_t bytes);
   [[nodiscard]] std::expected<void, Error> collect_dirty(IPA ipa, std::size_t pages, std::span<std::uint64_t> dirty);
-  [[nodiscard]] std::expected<void, Error> stop_log(IPA ipa, std::uint64_t bytes);
+  [[nodiscard, gnu::cold]] std::expected<void, Error> stop_log(IPA ipa, std::uint64_t bytes);
   // After stop_log() for everything, and nobody walks a table of the log's own any more.
-  void end_log();
+  [[gnu::cold]] void end_log();
 
   // As Table::share_root and unshare_root, of class 0's table; the owner of `sharer` has it locked, or nothing uses it yet.
-  [[nodiscard]] std::expected<void, Error> share_root(Table& sharer, IPA ipa, std::uint64_t bytes);
-  void unshare_root(Table& sharer);
+  [[nodiscard, gnu::cold]] std::expected<void, Error> share_root(Table& sharer, IPA ipa, std::uint64_t bytes);
+  [[gnu::cold]] void unshare_root(Table& sharer);
 
   // While no change is under way, before the CPUs walk the table or after they have.
   void set_cpu(CpuTlb* cpu) { options_.cpu = cpu; }
@@ -162,7 +163,7 @@ class S2Domain {
   // Tags attached, for the summary.
   [[nodiscard]] unsigned tag_count() const;
   // Compares all tables with the first, and checks each; for the tests.
-  [[nodiscard]] bool check_invariants() const;
+  [[nodiscard, gnu::cold]] bool check_invariants() const;
 
  private:
   // What a change is about.
@@ -196,9 +197,10 @@ class S2Domain {
   void append(std::unique_ptr<TableClass> table_class);
   template <typename Fn>
   std::expected<void, Error> for_each_log(Fn&& fn);
-  void remove(TableClass& table_class);
+  [[gnu::cold]] void remove(TableClass& table_class);
   // Of a change that has the lock, and has it again afterwards:
-  [[nodiscard]] std::expected<TableClass*, Error> make_class(const Capabilities& capabilities, Change& change);
+  [[nodiscard, gnu::cold]] std::expected<TableClass*, Error> make_class(const Capabilities& capabilities,
+                                                                        Change& change);
   [[nodiscard]] std::expected<void, Error> prepare(IPA ipa, std::uint64_t bytes, Change& change);
   // Of one that has the lock, and ends without it:
   void finish(IPA ipa, std::uint64_t bytes, Gone& gone, Change& change);
@@ -206,7 +208,7 @@ class S2Domain {
   void finish_log(IPA ipa, std::uint64_t bytes, Change& change);
   // Without the lock:
   void invalidate(IPA ipa, std::uint64_t bytes, bool leaf_only);
-  void cut_off(const Target& stream);
+  [[gnu::cold]] void cut_off(const Target& stream);
 
   mutable SpinLock lock_;
   InProgress<Span> changes_{lock_};

@@ -103,7 +103,7 @@ class Entry {
 
   // False, with nothing done, if more than one word in use has to change at once. The caller stores what is left to be
   // done to ignored bits (`goal` has them, too) and syncs.
-  [[nodiscard]] bool hitless(const Ste& goal) {
+  [[nodiscard, gnu::noinline]] bool hitless(const Ste& goal) {
     const Plan plan{now_.words, now_, goal};
     if (plan.critical_words > 1) return false;
     if (plan.prepare && store_all(plan.prepared, plan.critical)) sync();

@@ -106,10 +106,11 @@ class Table {
   };
 
   // Errors: out_of_memory.
-  [[nodiscard]] static std::expected<std::unique_ptr<Table>, Error> create(const Geometry& geometry, TablePages& pages,
-                                                                           const Options& options);
+  [[nodiscard, gnu::cold]] static std::expected<std::unique_ptr<Table>, Error> create(const Geometry& geometry,
+                                                                                      TablePages& pages,
+                                                                                      const Options& options);
   // Frees every table page: nothing walks the table any more, and no TLB holds an entry of it. Sharers lose their slots.
-  ~Table();
+  [[gnu::cold]] ~Table();
   Table(const Table&) = delete;
   Table& operator=(const Table&) = delete;
 
@@ -181,7 +182,7 @@ class Table {
   // Errors, with both as they were: out_of_range, misaligned (the range is not of whole root slots), already_mapped (by
   // the sharer itself), shared (with other tables in another way), live_block (see above), incompatible (geometry; the
   // sharer's output size, BBML, FWB or dirty state do not suit this table).
-  [[nodiscard]] std::expected<void, Error> share_root(Table& sharer, IPA ipa, std::uint64_t bytes);
+  [[nodiscard, gnu::cold]] std::expected<void, Error> share_root(Table& sharer, IPA ipa, std::uint64_t bytes);
   // Clears the slots again, if this table is the one that shares them. Invalidate the sharer after it, table entries too.
   void unshare_root(Table& sharer);
   // Bytes that one root slot maps.
@@ -203,7 +204,7 @@ class Table {
   // All writable pages in the range become clean; blocks are split into pages first. Holes are fine. Writes count from
   // when the range was invalidated (leaf entries). Errors, with the table as it was: misaligned, out_of_range, shared,
   // incompatible (no Options::dirty_state), live_block, out_of_memory.
-  [[nodiscard]] std::expected<void, Error> start_log(IPA ipa, std::uint64_t bytes);
+  [[nodiscard, gnu::cold]] std::expected<void, Error> start_log(IPA ipa, std::uint64_t bytes);
   // Sets bit i of `dirty` if page i from `ipa` on was dirty, and makes it clean; other bits stay. Writable memory that is
   // not logged counts as dirty. If it returns a number other than 0 (of pages made clean), the range must be invalidated
   // (leaf entries) before the pages are read. The work is bounded by `pages`. Errors: misaligned, out_of_range (also
@@ -212,7 +213,7 @@ class Table {
                                                                 std::span<std::uint64_t> dirty);
   // Pages in the range are simply writable again. Invalidate it (leaf entries), before hardware's updates are turned off.
   // Errors: misaligned, out_of_range, shared.
-  [[nodiscard]] std::expected<void, Error> stop_log(IPA ipa, std::uint64_t bytes);
+  [[nodiscard, gnu::cold]] std::expected<void, Error> stop_log(IPA ipa, std::uint64_t bytes);
   // After stop_log() for everything that was started or mapped meanwhile.
   void end_log() { logging_.store(false, std::memory_order_relaxed); }
   [[nodiscard]] bool logging() const { return logging_.load(std::memory_order_relaxed); }

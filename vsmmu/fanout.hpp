@@ -171,7 +171,7 @@ class Fanout {
   void issue_all();
   [[nodiscard]] bool poll();
   void clean(Backing& b);
-  void reclaim(Backing& b);
+  [[gnu::cold]] void reclaim(Backing& b);
   [[nodiscard]] std::uint64_t vmid_for(const Backing& b, std::size_t kind) const {
     if constexpr (kBreakWrongVmid) {  // FAULT INJECTION
       const std::uint64_t other = backings_[(b.number + 1) % count_].vmid[kind];

@@ -178,7 +178,7 @@ class VSmmu {
   // Back to reset values; streams bypass stage 1.
   void reset();
   // All streams abort; the VMIDs are flushed and given back. No stores and no attach() after it.
-  void shutdown();
+  [[gnu::cold]] void shutdown();
 
   [[nodiscard]] const Announced& announced() const { return announced_; }
   [[nodiscard]] std::span<const Stream> streams() const { return {streams_.get(), stream_count_}; }
@@ -241,7 +241,7 @@ class VSmmu {
   void publish_cons();
   void publish_progress();
   void command_error(smmu::CmdqError error);
-  void acknowledge_cr0();
+  [[gnu::cold]] void acknowledge_cr0();
   void acknowledge_gbpa();
 
   [[nodiscard]] bool asid_exists(ASID asid) const;
@@ -289,7 +289,7 @@ class VSmmu {
   void drain_before_change(const Backing& b);
   void count_use(Backing& b, const smmu::Ste& before, const smmu::Ste& after);
   // For the owner: silences streams that flood, fences those whose device does not answer.
-  void act_on_deferred();
+  [[gnu::cold]] void act_on_deferred();
 
   [[nodiscard]] Stream* find(const stage2::SmmuPort& smmu, StreamID sid);  // with lock_ held
   // Terminates what is stalled: of `s`, or of all streams.

@@ -116,7 +116,7 @@ class VGic {
   // The guest's `intid` is the physical SPI `physical`, from now on: enable, trigger and routing follow the guest's
   // registers. False: no such SPI here or there, or bound already.
   [[nodiscard]] bool bind_spi(std::uint32_t intid, std::uint32_t physical);
-  void unbind_spi(std::uint32_t intid);  // the physical SPI ends up disabled, neither pending nor active
+  [[gnu::cold]] void unbind_spi(std::uint32_t intid);  // the physical SPI ends up disabled, neither pending nor active
   // The same for a PPI of every vCPU; before the vCPUs are online.
   [[nodiscard]] bool bind_ppi(std::uint32_t intid, std::uint32_t physical);
   // The physical interrupt was taken (is active, its priority dropped). `vcpu` is that of the calling pCPU, for PPIs.
@@ -124,9 +124,9 @@ class VGic {
   bool taken(unsigned vcpu, std::uint32_t intid);
 
   // ---- The vCPU's pCPU.
-  void online(unsigned vcpu);   // before its first entry, and at each PSCI CPU_ON: the CPU interface after reset
-  void offline(unsigned vcpu);  // it will not enter the guest again before online(); its PPIs are silent
-  void flush(unsigned vcpu);    // reconciles: before entry when has_work(), and at the maintenance interrupt
+  void online(unsigned vcpu);  // before its first entry, and at each PSCI CPU_ON: the CPU interface after reset
+  [[gnu::cold]] void offline(unsigned vcpu);  // it will not enter the guest again before online(); its PPIs are silent
+  void flush(unsigned vcpu);  // reconciles: before entry when has_work(), and at the maintenance interrupt
   // Is there an enabled, pending interrupt? For a vCPU that is suspended by PSCI. An approximation from above: whether
   // the guest's priorities and masks let it in is not looked at.
   [[nodiscard]] bool pending(unsigned vcpu);

@@ -68,7 +68,7 @@ class CommandQueue {
   // Acknowledges a command error, if one is active, so that the queue moves again (7.1): a SYNC that waited for a hung
   // endpoint's ATC completes; an illegal command, which no guest can cause, is replaced; a fetch that was aborted is tried
   // again, at growing intervals and not for ever. Any pCPU, any time.
-  void recover();
+  [[gnu::cold]] void recover();
   // ATC_INVs are sent to `sid` again.
   void allow_atc(StreamID sid);
   // An ATC_INV for `sid` timed out, and allow_atc() has not been called since.
@@ -134,13 +134,13 @@ class CommandQueue {
   [[nodiscard]] bool append(std::span<const smmu::Command>& commands, bool sync);
   stage2::Ticket push_in_parts(std::span<const smmu::Command> commands, bool sync);
   void submit(std::uint64_t first, std::uint64_t end);
-  void poll_in_vain();
-  void watch();
+  [[gnu::cold]] void poll_in_vain();
+  [[gnu::cold]] void watch();
   // Of recover(), with recovery_ held, for the error at `position`. False: not yet.
   [[nodiscard]] bool settle(smmu::CmdqError error, std::uint64_t position);
   [[nodiscard]] bool settle_abort(std::uint64_t position);
   void lose(smmu::Command& slot, std::uint64_t position);
-  void atc_timed_out(StreamID sid, std::uint64_t position);
+  [[gnu::cold]] void atc_timed_out(StreamID sid, std::uint64_t position);
   void die();
   [[nodiscard]] bool covered();
   [[nodiscard]] smmu::Command& slot(std::uint64_t position) const { return ring_[position & (size_ - 1)]; }

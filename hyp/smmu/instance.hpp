@@ -48,10 +48,10 @@ class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener
 
   // Makes all DMA abort and turns translation off, whatever state the SMMU is in; issues no command. The first thing to
   // do with it. False: it does not answer.
-  [[nodiscard]] bool quiesce();
+  [[nodiscard, gnu::cold]] bool quiesce();
   // Discovers, checks, sets up queues and tables and turns translation on, every stream aborting. The error names what
   // is missing; the instance keeps aborting all DMA then.
-  [[nodiscard]] std::expected<void, const char*> init();
+  [[nodiscard, gnu::cold]] std::expected<void, const char*> init();
 
   // Delivers what the event queue holds, at most `most` records, each to the owner of its StreamID. Returns how many.
   unsigned drain_events(unsigned most);
@@ -61,11 +61,11 @@ class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener
   // As drain_events(), for the page request queue, if there is one.
   unsigned drain_page_requests(unsigned most);
   // The global error interrupt (7.5): recovers the command queue, reports the rest.
-  void on_global_error();
+  [[gnu::cold]] void on_global_error();
 
   // Events of `owner`'s StreamID go to it from now on, or no longer. False: the StreamID has an owner.
-  [[nodiscard]] bool claim(StreamOwner& owner);
-  void release(StreamOwner& owner);
+  [[nodiscard, gnu::cold]] bool claim(StreamOwner& owner);
+  [[gnu::cold]] void release(StreamOwner& owner);
 
   // ATC_INVs are sent to `sid` again: its device has been reset, or fenced.
   void allow_atc(StreamID sid) { commands_.allow_atc(sid); }

@@ -60,9 +60,10 @@ class Vm {
  public:
   // Memory, stage 2 of CPUs and devices, vCPUs; no devices yet. `config` outlives the VM and has a pCPU for each vCPU. `id`
   // counts from 0.
-  [[nodiscard]] static std::expected<std::unique_ptr<Vm>, VmError> create(unsigned id, const VmConfig& config,
-                                                                          const DmaDemands& demands);
-  ~Vm();
+  [[nodiscard, gnu::cold]] static std::expected<std::unique_ptr<Vm>, VmError> create(unsigned id,
+                                                                                     const VmConfig& config,
+                                                                                     const DmaDemands& demands);
+  [[gnu::cold]] ~Vm();
   Vm(const Vm&) = delete;
   Vm& operator=(const Vm&) = delete;
 
