@@ -8,6 +8,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -63,6 +64,15 @@ class PhysicalMemory {
     if (to == nullptr) return false;
     std::memcpy(to, &value, sizeof value);
     if (snoop && typed_) settled(at, sizeof(T));
+    return true;
+  }
+
+  // A store in one piece with the comparison before it, for what CPUs change at the same time; false: it was not `expected`.
+  [[nodiscard]] std::optional<bool> exchange(PA at, std::uint64_t expected, std::uint64_t value, bool snoop = true) {
+    std::byte* const to = reach(at, sizeof value, snoop);
+    if (to == nullptr) return std::nullopt;
+    if (!std::atomic_ref{*reinterpret_cast<std::uint64_t*>(to)}.compare_exchange_strong(expected, value)) return false;
+    if (snoop && typed_) settled(at, sizeof value);
     return true;
   }
 

@@ -252,8 +252,13 @@ std::expected<LeafEntry, Fault> Translator::Walk::walk2(std::uint64_t ipa, Event
     const bool modifier = httu2(true) && bit(d, 51);
     if (modifier && make_dirty && !bit(d, 7)) updated |= std::uint64_t{1} << 7;
     if (updated != d) {
-      if (!t_.memory_.store(PA{at}, s.big_endian ? std::byteswap(updated) : updated, p_.coherent && s.walk.cacheable()))
-        return aborted(at);
+      const auto done = t_.memory_.exchange(PA{at}, *descriptor, s.big_endian ? std::byteswap(updated) : updated,
+                                            p_.coherent && s.walk.cacheable());
+      if (!done) return aborted(at);
+      if (!*done) {
+        --level;  // a CPU has changed it meanwhile
+        continue;
+      }
       d = updated;
     }
     if (bit(d, 52) && !p_.mimics_qemu && chance(1, 2)) {

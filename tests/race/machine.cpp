@@ -83,6 +83,7 @@ Vm::Vm(Machine& m, unsigned number, std::uint64_t seed) : machine{m}, id{number}
   const auto geometry = stage2::Geometry::make(40, AddressSize::bits44);
   stage2::S2Domain::Options options;
   options.table.pages_only = true;
+  options.table.dirty_state = m.dirty_state;
   options.max_range_commands = seed % 2 == 0 ? 64 : 1;
   domain = *stage2::S2Domain::create(*geometry, m.frames, m.pcpus.grace, options);
   for (unsigned n = 0; n < kPages; ++n) {
@@ -91,12 +92,6 @@ Vm::Vm(Machine& m, unsigned number, std::uint64_t seed) : machine{m}, id{number}
     if (n >= kDirect && n < kDirect + kEach) now[n - kDirect] = at;
     EXPECT_TRUE(domain->map(IPA{ipa(n)}, at, kPage4K, kAll));
   }
-  ram = GuestMemory{{.ram = IPA{kRam},
-                     .ram_bytes = kPages * kPage4K,
-                     .end = IPA{kLoans + kPages * kPage4K},
-                     .physical = m.frames.physical()},
-                    domain->table(),
-                    m.pcpus.grace};
   memory = std::make_unique<stage2::VmMemory>(stage2::VmMemory::Config{.id = id,
                                                                        .ram = IPA{kRam},
                                                                        .ram_bytes = kPages * kPage4K,
@@ -105,7 +100,14 @@ Vm::Vm(Machine& m, unsigned number, std::uint64_t seed) : machine{m}, id{number}
                                                                        .calls = true,
                                                                        .share_with = ~std::uint64_t{0},
                                                                        .ram_attributes = kAll},
-                                              *domain, frames, m.grants);
+                                              *domain, frames, m.grants, &cpus_);
+  ram = GuestMemory{{.ram = IPA{kRam},
+                     .ram_bytes = kPages * kPage4K,
+                     .end = IPA{kLoans + kPages * kPage4K},
+                     .physical = m.frames.physical()},
+                    domain->table(),
+                    m.pcpus.grace,
+                    &memory->log()};
   std::array<stage2::SmmuPort*, Machine::kSmmus> behind{};
   for (unsigned i = 0; i < Machine::kSmmus; ++i) behind[i] = m.smmus[i].get();
   vsmmu::Config config;
@@ -131,6 +133,9 @@ Vm::Vm(Machine& m, unsigned number, std::uint64_t seed) : machine{m}, id{number}
     EXPECT_TRUE(vsmmu->attach(devices[d].vsid, *m.smmus[devices[d].smmu], devices[d].sid));
     attached[d] = true;
   }
+  devices[kDevices] = {1, StreamID{0x300 + id}, VStreamID{1}};  // where VMIDs are few
+  owners_.push_back(std::make_unique<Owner>(*this, devices[kDevices]));
+  EXPECT_TRUE(m.smmus[1]->claim(*owners_.back()));
   build();
 }
 
@@ -140,7 +145,7 @@ void Vm::stop() {
   if (!vsmmu) return;
   memory->stop();
   vsmmu->shutdown();
-  for (unsigned d = 0; d < kDevices; ++d) machine.smmus[devices[d].smmu]->release(*owners_[d]);
+  for (unsigned d = 0; d <= kDevices; ++d) machine.smmus[devices[d].smmu]->release(*owners_[d]);
   vsmmu.reset();
   memory->free_all();
   memory.reset();
@@ -164,7 +169,7 @@ void Vm::build() {
   for (unsigned n = kDirect; n < kPlaces; ++n) tables.map(place(n), place(n));
   for (std::uint16_t c = 0; c < 2; ++c)
     put(ipa(3) + c * sizeof(Cd), model::test::context(tables.root(), static_cast<std::uint16_t>(c + 1)));
-  for (const Device& d : devices)
+  for (const Device& d : std::span{devices}.first(kDevices))
     put(ipa(2) + d.vsid.value * sizeof(Ste),
         Ste{}.set<Ste::V>(true).set<Ste::Config>(SteConfig::s1).set<Ste::S1ContextPtr>(IPA{ipa(3)}));
   write(Reg::STRTAB_BASE, ipa(2), 8);
@@ -266,16 +271,23 @@ void Vm::administer(std::mt19937_64& random) {
       break;
     case 3: {
       // A second vSMMU comes and goes: VMIDs are used again.
-      std::array<stage2::SmmuPort*, 2> behind{machine.smmus[0].get(), machine.smmus[2].get()};
+      const Device& of = devices[kDevices];
+      std::array<stage2::SmmuPort*, 2> behind{machine.smmus[0].get(), machine.smmus[of.smmu].get()};
       auto pages = std::make_unique<std::array<std::array<std::uint32_t, 1024>, 2>>();
       auto made = vsmmu::VSmmu::create(
           {.oas_bits = 40}, behind,
           {.memory = ram, .interrupts = *this, .drain = *this, .domain = *domain, .pages = {(*pages)[0], (*pages)[1]}});
       EXPECT_TRUE(made);
       if (!made) break;
-      EXPECT_TRUE((*made)->attach(VStreamID{1}, *machine.smmus[2], StreamID{0x300 + id}));
-      yield();
+      const auto expect_attached = [&](bool is) {
+        const UnseenLock lock{bench.mutex};
+        attached[kDevices] = is;
+      };
+      expect_attached(true);
+      EXPECT_TRUE((*made)->attach(of.vsid, *machine.smmus[of.smmu], of.sid));
+      for (unsigned i = pick(random, 20); i != 0; --i) yield();
       (*made)->shutdown();
+      expect_attached(false);
       break;
     }
     default:
@@ -302,6 +314,8 @@ void Vm::change(std::mt19937_64& random, unsigned which, unsigned of) {
       now[n] = *taken;
     }
     EXPECT_TRUE(domain->map(at, *taken, kPage4K, kAll));
+    const UnseenLock lock{bench.mutex};
+    ++moved[kDirect + n];
     return;
   }
   if (pick(random, 3) == 0) {
@@ -319,6 +333,10 @@ void Vm::change(std::mt19937_64& random, unsigned which, unsigned of) {
     }
     EXPECT_TRUE(domain->protect(at, kPage4K, kAll));
     return;
+  }
+  {
+    const UnseenLock lock{bench.mutex};
+    ++moved[kDirect + n];
   }
   EXPECT_TRUE(domain->unmap(at, kPage4K));
   machine.pcpus.grace.synchronize();
@@ -348,16 +366,64 @@ void Vm::copy(std::mt19937_64& random) {
   const unsigned n = kDirect + pick(random, kPlaces - kDirect);
   // Across pages; but VMs that share a page each use a part of their own, as they would.
   const IPA at{n < kGranted - 1 ? place(n) + kPage4K - 32 : place(n) + 128 * (id + std::uint64_t{1})};
-  const bool done = pick(random, 2) == 0 ? ram.read(at, bytes) : ram.write(at, bytes);
+  const bool writes_there = pick(random, 2) == 0;
+  const bool done = writes_there ? ram.write(at, bytes) : ram.read(at, bytes);
+  if (done) {
+    const UnseenLock lock{machine.bench.mutex};
+    ++copies;
+    if (writes_there && n < written.size()) ++written[n];
+  }
   pause();
-  if (!done) return;
-  const Unseen unseen;
-  ++copies;
+}
+
+void Vm::log(std::mt19937_64& random) {
+  using hypercall::Result;
+  Bench& bench = machine.bench;
+  pause();
+  if (!logging_) {
+    const auto started = memory->dirty_start();
+    EXPECT_EQ(started.result, Result::success);
+    if (started.result != Result::success || started.done != 0) return;
+    logging_ = true;
+    // Whoever uses a log begins with everything.
+    const UnseenLock lock{bench.mutex};
+    known_ = written;
+    sees_devices = !hypercall::DirtyLimits{{{started.extra}}}.get<hypercall::DirtyLimits::Devices>();
+    return;
+  }
+  if (pick(random, 30) == 0) {
+    {
+      const UnseenLock lock{bench.mutex};
+      sees_devices = false;
+    }
+    EXPECT_EQ(memory->dirty_stop().result, Result::success);
+    logging_ = false;
+    return;
+  }
+  const unsigned first = pick(random, kDirect);
+  std::array<std::uint64_t, 1> dirty{};
+  std::array<std::uint64_t, 64> before{}, there{};
+  {
+    const UnseenLock lock{bench.mutex};
+    before = written;
+    there = moved;
+  }
+  const auto read = memory->dirty_read(IPA{ipa(first)}, 64 - first, true, dirty);
+  EXPECT_EQ(read.result, Result::success);
+  EXPECT_EQ(read.done, 64 - first);
+  const UnseenLock lock{bench.mutex};
+  for (unsigned n = first; n < 64; ++n) {
+    if ((dirty[0] >> (n - first) & 1) != 0) known_[n] = written[n], ++logged;
+    // What is not there cannot be looked at; it counts as written when it comes.
+    const bool relinquishes = n >= kRelinquished && n < kRelinquished + kEach;
+    if (relinquishes || there[n] % 2 != 0 || moved[n] != there[n] || known_[n] >= before[n]) continue;
+    bench.fail("VM " + std::to_string(id) + ": a write to page " + std::to_string(n) + " is not in the log");
+  }
 }
 
 void Vm::dma(std::mt19937_64& random) {
   Bench& bench = machine.bench;
-  const unsigned d = pick(random, kDevices);
+  const unsigned d = pick(random, kDevices + 1);
   const unsigned n = kDirect + pick(random, kPlaces - kDirect);
   const bool writes = pick(random, 2) == 0;
   const auto at = machine.hardware[devices[d].smmu]->model().access(devices[d].sid, IOVA{place(n)}, writes, 4);
@@ -367,6 +433,7 @@ void Vm::dma(std::mt19937_64& random) {
     bench.fail("VM " + std::to_string(id) + ", device " + std::to_string(d) + ", place " + std::to_string(n) + ": " +
                what);
   };
+  if (writes && sees_devices && n < written.size()) ++written[n];
   const std::uint32_t owner = machine.frames.owner(*at);
   if (!attached[d]) fail("it is detached, and reaches memory");
   if (owner == Frames::kFree) fail("it reaches a free frame");
@@ -389,16 +456,18 @@ void Vm::dma(std::mt19937_64& random) {
 
 // --- The machine -----------------------------------------------------------------------------------------------------
 
-Machine::Machine(std::uint64_t seed) {
+Machine::Machine(std::uint64_t seed) : dirty_state{seed % 4 < 2} {
   static constexpr std::array<const char*, kSmmus> kNames{"smmu-a", "smmu-b", "smmu-c"};
   for (unsigned i = 0; i < kSmmus; ++i) {
-    hardware[i] = std::make_unique<Hardware>(bench, model::Parameters{.seed = seed * kSmmus + i,
-                                                                      .two_level = (seed + i) % 2 == 0,
-                                                                      .ril = (seed + i) % 3 != 0,
-                                                                      .vmid16 = i != 1,
-                                                                      .bbml = i,
-                                                                      .asid16 = (seed + i) % 4 != 0,
-                                                                      .fwb = (seed & 1) != 0 && i == 2});
+    model::Parameters parameters{.seed = seed * kSmmus + i,
+                                 .two_level = (seed + i) % 2 == 0,
+                                 .ril = (seed + i) % 3 != 0,
+                                 .vmid16 = i != 1,
+                                 .bbml = i,
+                                 .asid16 = (seed + i) % 4 != 0,
+                                 .fwb = (seed & 1) != 0 && i == 2};
+    if (dirty_state) parameters.httu = Htt::access_dirty;
+    hardware[i] = std::make_unique<Hardware>(bench, parameters);
     smmus[i] = std::make_unique<SmmuInstance>(i, kNames[i], *hardware[i], true);
     EXPECT_TRUE(smmus[i]->quiesce());
     const auto ready = smmus[i]->init();

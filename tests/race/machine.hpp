@@ -144,8 +144,15 @@ struct Device {
   VStreamID vsid;
 };
 
+// pCPUs that keep dirty state, of which nobody runs here.
+class NoCpus final : public stage2::CpuTables {
+ public:
+  [[nodiscard]] bool dirty_state() const override { return true; }
+  [[nodiscard]] std::expected<void, stage2::Error> use_log(stage2::S2Domain&, bool) override { return {}; }
+};
+
 // A VM with one vSMMU over all instances, and a guest that maps what its devices may reach one to one, by its stage 1 and
-// by bypassing it.
+// by bypassing it. Another vSMMU comes and goes, with a device that always bypasses.
 class Vm final : public vsmmu::Interrupts, public vsmmu::EventDrain {
  public:
   static constexpr std::uint64_t kRam = 0x4000'0000;
@@ -183,6 +190,8 @@ class Vm final : public vsmmu::Interrupts, public vsmmu::EventDrain {
   void relinquish(std::mt19937_64& random);
   // EL2 copies to and from pages that come and go.
   void copy(std::mt19937_64& random);
+  // Starts, reads and stops the dirty log, which loses no write.
+  void log(std::mt19937_64& random);
   // A transaction; with the bench's lock held.
   void dma(std::mt19937_64& random);
 
@@ -195,19 +204,23 @@ class Vm final : public vsmmu::Interrupts, public vsmmu::EventDrain {
   std::array<std::uint32_t, 1024> page0{};
   std::array<std::uint32_t, 1024> page1{};
   std::unique_ptr<vsmmu::VSmmu> vsmmu;
-  std::array<Device, kDevices> devices;
+  std::array<Device, kDevices + 1> devices;  // and the other vSMMU's
 
   // The tests' own, with the bench's lock held.
-  std::array<bool, kDevices> attached{};  // perhaps
-  std::array<PA, kEach> now{};            // frames of the direct pages; 0: none, for certain
-  std::array<bool, kEach> read_only{};    // for certain
-  std::array<bool, kEach> foreign{};      // a loan's place may lead to a frame of another VM
-  std::array<bool, kEach> lent{};         // for certain: the pages are not the VM's to use
+  std::array<bool, kDevices + 1> attached{};  // perhaps
+  std::array<PA, kEach> now{};                // frames of the direct pages; 0: none, for certain
+  std::array<bool, kEach> read_only{};        // for certain
+  std::array<bool, kEach> foreign{};          // a loan's place may lead to a frame of another VM
+  std::array<bool, kEach> lent{};             // for certain: the pages are not the VM's to use
   std::uint64_t hits = 0;
   std::uint64_t unmaps = 0;
   std::uint64_t syncs = 0;
   std::uint64_t copies = 0;
   std::uint64_t moves = 0;
+  std::uint64_t logged = 0;                 // pages that were reported
+  bool sees_devices = false;                // the log does
+  std::array<std::uint64_t, 64> written{};  // to each of the first pages, done
+  std::array<std::uint64_t, 64> moved{};    // odd while they may not be there
 
  private:
   class Owner;
@@ -225,7 +238,9 @@ class Vm final : public vsmmu::Interrupts, public vsmmu::EventDrain {
   std::mutex guest_lock_;
   std::uint32_t prod_ = 0;
   std::vector<std::unique_ptr<Owner>> owners_;
-  std::mutex direct_[kEach];
+  NoCpus cpus_;
+  bool logging_ = false;                   // of log() alone
+  std::array<std::uint64_t, 64> known_{};  // writes that the log's reader knows of
 };
 
 class Machine {
@@ -253,6 +268,7 @@ class Machine {
   std::array<std::unique_ptr<SmmuInstance>, kSmmus> smmus;
   std::array<std::unique_ptr<Vm>, kVms> vms;
   std::uint64_t granted = 0;
+  const bool dirty_state;  // of all instances; every other machine
 };
 
 }  // namespace weir::race

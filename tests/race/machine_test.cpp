@@ -23,6 +23,7 @@ TEST_P(MachineRace, NobodyReachesWhatIsGone) {
     threads.add([&](std::mt19937_64& random) { v.change(random, 1, 2); });
     threads.add([&](std::mt19937_64& random) { v.relinquish(random); });
     threads.add([&](std::mt19937_64& random) { v.copy(random); });
+    threads.add([&](std::mt19937_64& random) { v.log(random); });
   }
   threads.add([&](std::mt19937_64& random) { m.step(random); });
   threads.add([&](std::mt19937_64& random) { m.interrupt(random); });
@@ -31,15 +32,16 @@ TEST_P(MachineRace, NobodyReachesWhatIsGone) {
 
   EXPECT_EQ(m.bench.wrong, "") << "seed " << number;
   for (auto& vm : m.vms) {
-    std::printf("VM %u: %llu transactions, %llu unmapped, %llu SYNCs, %llu copies, %llu moves\n", vm->id,
+    std::printf("VM %u: %llu transactions, %llu unmapped, %llu SYNCs, %llu copies, %llu moves, %llu logged\n", vm->id,
                 static_cast<unsigned long long>(vm->hits), static_cast<unsigned long long>(vm->unmaps),
                 static_cast<unsigned long long>(vm->syncs), static_cast<unsigned long long>(vm->copies),
-                static_cast<unsigned long long>(vm->moves));
+                static_cast<unsigned long long>(vm->moves), static_cast<unsigned long long>(vm->logged));
     EXPECT_GT(vm->hits, 20u);
     EXPECT_GT(vm->unmaps, 5u);
     EXPECT_GT(vm->syncs, 5u);
     EXPECT_GT(vm->copies, 20u);
     EXPECT_GT(vm->moves, 5u);
+    EXPECT_GT(vm->logged, 100u);
   }
   std::printf("%llu grants\n", static_cast<unsigned long long>(m.granted));
   EXPECT_GT(m.granted, 2u);

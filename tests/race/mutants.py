@@ -51,6 +51,13 @@ MUTANTS = [
            "  const std::size_t at = lower_bound(vsid.value);", MACHINE),
     Mutant("a-push-without-the-lock", "hyp/smmu/command_queue.cpp",
            "    const SpinLock::Guard guard{lock_};\n    if (append_plain", "    if (append_plain", "*EachSync*:" + MACHINE),
+    Mutant("log-collected-without-invalidation", "stage2/domain.cpp",
+           "  invalidate(ipa, bytes, true);\n  return collected;", "  return collected;", MACHINE),
+    Mutant("read-only-pages-not-logged", "stage2/table_walk.cpp", "    return stores_pass(page) ? page : logged(page, writable, true);",
+           "    return stores_pass(page) || !writable ? page : logged(page, writable, true);", "*Log*:" + MACHINE),
+    Mutant("log-freed-under-el2", "stage2/domain.cpp",
+           "    change.unlock();\n    grace_.synchronize();\n    change.lock();\n    if (TableClass* const log",
+           "    if (TableClass* const log", MACHINE),
     Mutant("vmid-by-load-and-store", "stage2/tag.cpp", "(std::uint64_t{1} << bit), std::memory_order_acquire,",
            "(std::uint64_t{1} << bit), std::memory_order_relaxed,", "*Vmid*"),
 ]

@@ -2,6 +2,8 @@
 // end, where there would be too many.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <random>
 
 #include "tests/unit/vsmmu/fixture.hpp"
@@ -118,6 +120,19 @@ TEST(BatchRanges, CoverTheSamePages) {
   }
 }
 
+// What is under the other tag of the instance (precise mode) stays.
+TEST(BatchDrop, LeavesOtherTagsAlone) {
+  Batch batch;
+  const Command mine = tlbi_nh_asid(VMID{3}, ASID{1});
+  const Command other = tlbi_nh_va(VMID{4}, ASID{1}, IOVA{0x1000}, true);
+  const Command cd = cfgi_cd_all(StreamID{8});
+  static_cast<void>(batch.add_tlbi(mine));
+  static_cast<void>(batch.add_tlbi(other));
+  batch.add(cd);
+  EXPECT_EQ(batch.drop_tlbis(VMID{3}), 1u);
+  EXPECT_TRUE(std::ranges::equal(batch.commands(), std::array{other, cd}));
+}
+
 TEST_F(Merge, NhAllAbsorbsTheTag) {
   EXPECT_EQ(
       sent({nh_va(1, 0x1000), tlbi_nh_asid(VMID{}, ASID{2}), cfgi_cd_all(StreamID{8}), tlbi_nh_all(VMID{}),
@@ -144,6 +159,17 @@ TEST_F(Widen, TooManyBecomeOneOfEverythingAtTheEnd) {
   EXPECT_EQ(virt.vsmmu->backing_counters(0).widened, 22u);
   // The next SYNC's worth is a new one.
   EXPECT_EQ(sent({nh_va(1, 0)}), (std::vector<Command>{va(1, 0)}));
+}
+
+// Of commands that are not taken in runs.
+TEST_F(Widen, TooManyAsidsDoSoToo) {
+  machine.forget();
+  for (std::uint16_t i = 0; i < 30; ++i) guest.queue(tlbi_nh_asid(VMID{}, ASID{i}));
+  guest.queue(cfgi_cd_all(StreamID{8}));
+  guest.submit({sync_none()});
+  ASSERT_EQ(machine.smmus[0]->commands.size(), 10u);
+  EXPECT_EQ(machine.smmus[0]->commands[8], Command{cfgi_cd_all(StreamID{8})});
+  EXPECT_EQ(machine.smmus[0]->commands[9], Command{tlbi_nh_all(vmid())});
 }
 
 // Each exit issues what it has: what the next one leaves out needs another.

@@ -306,6 +306,19 @@ TEST_F(NoGlobals, InvalidationsGoWhereTheAsidLives) {
     EXPECT_EQ(sent(i), (std::vector<Command>{tlbi_nh_vaa(vmid(i), IOVA{0x7000}, true), tlbi_nh_all(vmid(i))}));
 }
 
+// The same ASID of the guest is another one on each instance, also when many commands are taken at once.
+TEST_F(NoGlobals, ARunGoesUnderTheHostAsidOfEachInstance) {
+  use(kA2, 9);  // so that they differ
+  use(kA, 1);
+  use(kB, 1);
+  ASSERT_NE(host(kA, 0), host(kB, 1));
+  submit({nh_va(1, 0x7000), nh_va(1, 0x8000), nh_va(1, 0x9000), sync_none()});
+  for (const auto& [vsid, i] : {std::pair{kA, 0u}, std::pair{kB, 1u}})
+    EXPECT_EQ(sent(i), (std::vector<Command>{tlbi_nh_va(vmid(i), host(vsid, i), IOVA{0x7000}, true),
+                                             tlbi_nh_va(vmid(i), host(vsid, i), IOVA{0x8000}, true),
+                                             tlbi_nh_va(vmid(i), host(vsid, i), IOVA{0x9000}, true)}));
+}
+
 // NH_VA also removes global entries, whichever ASID made them.
 TEST_F(On, WithGlobalPagesAnAddressGoesEverywhere) {
   use(kA, 1);
@@ -402,6 +415,10 @@ TEST_F(NoGlobals, AStreamForWhichNoHostAsidIsLeftAborts) {
   stop(100);
   use(kB, 5);
   EXPECT_EQ(ste(kB, 1).get<Ste::Config>(), SteConfig::s1_s2);
+  // A stream's own is not free while the hardware has its descriptor.
+  use(kB, 6);
+  EXPECT_EQ(ste(kB, 1), vsmmu::abort_ste());
+  EXPECT_EQ(virt->vsmmu->counters().asids_exhausted, 2u);
 }
 
 // --- Life ------------------------------------------------------------------------------------------------------------
