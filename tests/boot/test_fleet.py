@@ -138,6 +138,24 @@ def run_flood(name: str, rounds: int = 150, time: float = 280) -> Result:
         ("(?s)(one[|] guest: fleet: OK.*two[|]|two[|] guest: fleet: OK.*one[|]) guest: fleet: OK", f"{hot}2q")])
 
 
+# What Weir does at most between two instructions of a guest that floods: as docs/threat-model.md says.
+LATEST = 400_000
+
+
+@limit(120)
+def test_flood_and_its_own_interrupts():
+    """A guest that floods all instances takes its own interrupts in between. Counted in instructions (-icount), one for each ns."""
+    made = machine("fleet-interrupts", 1, cpus=1)
+    made.icount = True
+    made.extra = []
+    text = manifest(vm("flood", "flood=60000", 1, {"all": (range(SMMUS), [(smmu, 0) for smmu in range(SMMUS)])}))
+    result = boot(made, text, {"fleet.bin": payload("fleet")}, limit=100)
+    expect_ok(result, "fleet")
+    said = re.search(r"timer (\d+) times, at most (\d+) ns late", result.log)
+    assert said and int(said[1]) > 20, f"the timer did not tell (log: {result.path / 'console.log'})"
+    assert int(said[2]) <= LATEST, f"an interrupt of the guest's own came {said[2]} ns late (log: {result.path / 'console.log'})"
+
+
 @limit(300)
 def test_flood():
     """Neither wrong nor stuck: what the others do goes on beside a flood."""

@@ -285,7 +285,11 @@ void Vm::administer(std::mt19937_64& random) {
       };
       expect_attached(true);
       EXPECT_TRUE((*made)->attach(of.vsid, *machine.smmus[of.smmu], of.sid));
-      for (unsigned i = pick(random, 20); i != 0; --i) yield();
+      for (unsigned i = pick(random, 20); i != 0; --i) {
+        yield();
+        const UnseenLock lock{bench.mutex};
+        dma(random, kDevices);
+      }
       (*made)->shutdown();
       expect_attached(false);
       break;
@@ -367,11 +371,16 @@ void Vm::copy(std::mt19937_64& random) {
   // Across pages; but VMs that share a page each use a part of their own, as they would.
   const IPA at{n < kGranted - 1 ? place(n) + kPage4K - 32 : place(n) + 128 * (id + std::uint64_t{1})};
   const bool writes_there = pick(random, 2) == 0;
+  const bool counts = writes_there && n < written.size();
+  if (counts) {
+    const UnseenLock lock{machine.bench.mutex};
+    ++begun[n];
+  }
   const bool done = writes_there ? ram.write(at, bytes) : ram.read(at, bytes);
   if (done) {
     const UnseenLock lock{machine.bench.mutex};
     ++copies;
-    if (writes_there && n < written.size()) ++written[n];
+    if (counts) written[n] = std::max(written[n], begun[n]);
   }
   pause();
 }
@@ -387,7 +396,7 @@ void Vm::log(std::mt19937_64& random) {
     logging_ = true;
     // Whoever uses a log begins with everything.
     const UnseenLock lock{bench.mutex};
-    known_ = written;
+    known_ = begun;
     sees_devices = !hypercall::DirtyLimits{{{started.extra}}}.get<hypercall::DirtyLimits::Devices>();
     return;
   }
@@ -413,7 +422,7 @@ void Vm::log(std::mt19937_64& random) {
   EXPECT_EQ(read.done, 64 - first);
   const UnseenLock lock{bench.mutex};
   for (unsigned n = first; n < 64; ++n) {
-    if ((dirty[0] >> (n - first) & 1) != 0) known_[n] = written[n], ++logged;
+    if ((dirty[0] >> (n - first) & 1) != 0) known_[n] = begun[n], ++logged;
     // What is not there cannot be looked at; it counts as written when it comes.
     const bool relinquishes = n >= kRelinquished && n < kRelinquished + kEach;
     if (relinquishes || there[n] % 2 != 0 || moved[n] != there[n] || known_[n] >= before[n]) continue;
@@ -421,9 +430,8 @@ void Vm::log(std::mt19937_64& random) {
   }
 }
 
-void Vm::dma(std::mt19937_64& random) {
+void Vm::dma(std::mt19937_64& random, unsigned d) {
   Bench& bench = machine.bench;
-  const unsigned d = pick(random, kDevices + 1);
   const unsigned n = kDirect + pick(random, kPlaces - kDirect);
   const bool writes = pick(random, 2) == 0;
   const auto at = machine.hardware[devices[d].smmu]->model().access(devices[d].sid, IOVA{place(n)}, writes, 4);
@@ -433,7 +441,7 @@ void Vm::dma(std::mt19937_64& random) {
     bench.fail("VM " + std::to_string(id) + ", device " + std::to_string(d) + ", place " + std::to_string(n) + ": " +
                what);
   };
-  if (writes && sees_devices && n < written.size()) ++written[n];
+  if (writes && sees_devices && n < written.size()) written[n] = ++begun[n];
   const std::uint32_t owner = machine.frames.owner(*at);
   if (!attached[d]) fail("it is detached, and reaches memory");
   if (owner == Frames::kFree) fail("it reaches a free frame");
@@ -481,7 +489,8 @@ void Machine::step(std::mt19937_64& random) {
     const UnseenLock lock{bench.mutex};
     for (auto& h : hardware)
       for (unsigned n = pick(random, 3); n != 0; --n) h->model().step();
-    for (unsigned n = pick(random, 4); n != 0; --n) vms[pick(random, kVms)]->dma(random);
+    for (unsigned n = pick(random, 4); n != 0; --n)
+      vms[pick(random, kVms)]->dma(random, pick(random, Vm::kDevices + 1));
   }
   yield();
 }

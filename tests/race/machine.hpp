@@ -35,9 +35,10 @@ struct Bench {
   }
 };
 
-class Hardware final : public SmmuHardware {
+class Hardware : public SmmuHardware {
  public:
   Hardware(Bench& bench, const model::Parameters& parameters) : bench_{bench}, model_{bench.memory, parameters} {}
+  virtual ~Hardware() = default;
   std::uint32_t read(smmu::Reg reg) override {
     const UnseenLock lock{bench_.mutex};
     return model_.read(reg);
@@ -192,8 +193,8 @@ class Vm final : public vsmmu::Interrupts, public vsmmu::EventDrain {
   void copy(std::mt19937_64& random);
   // Starts, reads and stops the dirty log, which loses no write.
   void log(std::mt19937_64& random);
-  // A transaction; with the bench's lock held.
-  void dma(std::mt19937_64& random);
+  // A transaction of one of the devices; with the bench's lock held.
+  void dma(std::mt19937_64& random, unsigned device);
 
   Machine& machine;
   const unsigned id;
@@ -219,7 +220,8 @@ class Vm final : public vsmmu::Interrupts, public vsmmu::EventDrain {
   std::uint64_t moves = 0;
   std::uint64_t logged = 0;                 // pages that were reported
   bool sees_devices = false;                // the log does
-  std::array<std::uint64_t, 64> written{};  // to each of the first pages, done
+  std::array<std::uint64_t, 64> begun{};    // writes to each of the first pages,
+  std::array<std::uint64_t, 64> written{};  // up to which all are done
   std::array<std::uint64_t, 64> moved{};    // odd while they may not be there
 
  private:

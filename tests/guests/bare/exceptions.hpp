@@ -37,6 +37,12 @@ Provoked provoke(Fn&& fn) {
   return disarm_exceptions();
 }
 
+// The virtual timer's interrupt comes once, so many nanoseconds from now, if it is enabled (kTimer) and not masked.
+inline constexpr unsigned kTimer = 27;
+void arm_timer(std::uint64_t ns);
+// How late it was at most, in nanoseconds.
+[[nodiscard]] std::uint64_t latest_timer();
+
 // Interrupts taken so far, by INTID.
 [[nodiscard]] unsigned interrupts(unsigned intid);
 inline void unmask_interrupts() { asm volatile("msr daifclr, #2" ::: "memory"); }

@@ -1,4 +1,5 @@
 // What the compiler and the framework need under a payload.
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -76,6 +77,7 @@ constexpr unsigned kIntids = 1024;
 constinit std::array<unsigned, kIntids> taken{};
 constinit bool armed = false;
 constinit Provoked provoked{};
+constinit std::uint64_t latest = 0;  // the timer's interrupt
 constinit std::string_view check_name{};
 constinit std::atomic<unsigned> failed{0};
 constinit SpinLock console{};
@@ -93,6 +95,13 @@ void make_table(const Machine& m) {
     translation_table[i] = at | kBlock | (ram ? kNormal : kNeverExecute);
   }
   barrier();
+}
+
+void on_timer() {
+  isb();
+  latest = std::max<std::uint64_t>(latest, WEIR_READ_SYSREG("cntvct_el0") - WEIR_READ_SYSREG("cntv_cval_el0"));
+  WEIR_WRITE_SYSREG("cntv_ctl_el0", 0);
+  isb();
 }
 
 void off_after_exception(const char* what, const Frame& f) {
@@ -113,6 +122,7 @@ extern "C" void on_exception(std::uint64_t vector, Frame* frame) {
     isb();
     if (intid < kIntids - 4) {
       taken[intid] = taken[intid] + 1;
+      if (intid == kTimer) on_timer();
       WEIR_WRITE_SYSREG("S3_0_C12_C12_1", intid);  // ICC_EOIR1_EL1
       isb();
     }
@@ -145,6 +155,12 @@ Provoked disarm_exceptions() {
   armed = false;
   return provoked;
 }
+void arm_timer(std::uint64_t ns) {
+  const std::uint64_t ticks = ns * (WEIR_READ_SYSREG("cntfrq_el0") / 1000) / 1'000'000;
+  WEIR_WRITE_SYSREG("cntv_cval_el0", WEIR_READ_SYSREG("cntvct_el0") + ticks);
+  WEIR_WRITE_SYSREG("cntv_ctl_el0", 1);
+}
+std::uint64_t latest_timer() { return latest * 1'000'000 / (WEIR_READ_SYSREG("cntfrq_el0") / 1000); }
 unsigned interrupts(unsigned intid) {
   asm volatile("" ::: "memory");
   return taken[intid];

@@ -1,4 +1,6 @@
 // As many commands as the vSMMUs take.
+#include "tests/guests/bare/exceptions.hpp"
+#include "tests/guests/bare/gic.hpp"
 #include "tests/guests/bare/report.hpp"
 #include "tests/guests/fleet/fleet.hpp"
 
@@ -7,7 +9,7 @@ namespace {
 
 constinit std::atomic<bool> stop{false};
 
-void flood_once(Unit& unit, Random& random) {
+void flood_once(Unit& unit, Random& random, bool watches) {
   Smmu& smmu = unit.smmu;
   unsigned room = smmu.free_slots();
   totals().flooded += room;
@@ -21,6 +23,7 @@ void flood_once(Unit& unit, Random& random) {
       default: smmu.push(smmu::tlbi_nh_va({}, asid, at, true)); break;
     }
   }
+  if (watches) arm_timer(random.below(100'000));  // to come while the commands are carried out
   smmu.submit();
 }
 
@@ -29,8 +32,11 @@ void flood_once(Unit& unit, Random& random) {
 void flood(unsigned cpu) {
   Random random;
   random.state += cpu;
+  const std::uint64_t most = machine().option("flood", 0);
+  if (cpu == 0) gic::enable(kTimer);
   while (!stop) {
-    for (unsigned u = cpu; u < fleet().unit_count; u += fleet().cpus) flood_once(fleet().units[u], random);
+    for (unsigned u = cpu; u < fleet().unit_count; u += fleet().cpus) flood_once(fleet().units[u], random, cpu == 0);
+    if (most != 0 && totals().flooded > most) stop = true;
     if (char c = 0; cpu == 0 && typed(c) && c == 'q') stop = true;
   }
   for (unsigned u = cpu; u < fleet().unit_count; u += fleet().cpus)

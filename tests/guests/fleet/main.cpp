@@ -1,8 +1,8 @@
 // A VM with devices behind many SMMUs and several CPUs that map, unmap, invalidate and let the devices do DMA all at once:
 // no access through a mapping that is gone after its SYNC. The iommu-testdevs compare with *physical* addresses.
 //
-// bootargs: `devices=N` and `cpus=N` that there must be; `rounds=N` for each CPU; `flood`: nothing but commands, until `q`
-// is typed; `vm=N`: different ones in VMs beside each other; `wait`: begin when `g` is typed; `late-events`; `bare` on QEMU
+// bootargs: `devices=N` and `cpus=N` that there must be; `rounds=N` for each CPU; `flood` or `flood=N`: nothing but commands, until
+// `q` is typed or there were N; `vm=N`: different ones in VMs beside each other; `wait`: begin when `g` is typed; `late-events`; `bare` on QEMU
 // without Weir; `verbose`.
 #include "tests/guests/bare/exceptions.hpp"
 #include "tests/guests/bare/gic.hpp"
@@ -240,4 +240,7 @@ void guest_main() {
   weir::Text<60> text;
   text.put("flooded ").dec(totals().flooded).put(" commands");
   say(text.view());
+  weir::Text<60> late;
+  late.put("timer ").dec(interrupts(kTimer)).put(" times, at most ").dec(latest_timer()).put(" ns late");
+  say(late.view());
 }
