@@ -145,10 +145,9 @@ struct Device {
   VStreamID vsid;
 };
 
-// pCPUs that keep dirty state, of which nobody runs here.
+// No vCPU runs here.
 class NoCpus final : public stage2::CpuTables {
  public:
-  [[nodiscard]] bool dirty_state() const override { return true; }
   [[nodiscard]] std::expected<void, stage2::Error> use_log(stage2::S2Domain&, bool) override { return {}; }
 };
 
