@@ -50,6 +50,44 @@ TEST_F(Forward, MirrorsTheGuestsRegisters) {
   EXPECT_FALSE(p.enabled);
 }
 
+// What is raised where its vCPU runs.
+TEST_F(Forward, GoesIntoAListRegisterAtOnce) {
+  m.enable(kIntid);
+  for (int round = 0; round < 3; ++round) {  // again, too, although nobody has looked at the list register since
+    p.active = true;
+    m.on(0, [&] { EXPECT_TRUE(m.vgic->taken(0, kIntid)); });
+    EXPECT_FALSE(m.vgic->cpu(0).has_work());
+    EXPECT_EQ(m.take(0), kIntid);
+    EXPECT_FALSE(p.active);
+    EXPECT_EQ(m.valid_lrs(0), 0U);
+  }
+}
+
+TEST_F(Forward, WaitsForAFlushWhereItCannotGoAtOnce) {
+  const auto taken_on = [&](unsigned v) {
+    p.active = true;
+    m.on(v, [&] { EXPECT_TRUE(m.vgic->taken(v, kIntid)); });
+  };
+  taken_on(0);
+  EXPECT_EQ(m.valid_lrs(0), 0U) << "disabled";
+  EXPECT_FALSE(p.active) << "given back";
+  m.enable(kIntid);
+  taken_on(1);
+  EXPECT_EQ(m.valid_lrs(0), 0U) << "another's list registers";
+  EXPECT_TRUE(m.cpu(0).kicked);
+  m.enter_all();
+  EXPECT_EQ(m.take(0), kIntid);
+  for (std::uint32_t n = 40; n < 44; ++n) {  // all list registers
+    m.enable(n);
+    m.set_edge(n);
+    m.pulse(n);
+  }
+  taken_on(0);
+  EXPECT_TRUE(m.vgic->cpu(0).has_work());
+  m.enter_all();
+  EXPECT_EQ(m.take(0), kIntid) << "of the same priority, and the lowest INTID";
+}
+
 TEST_F(Forward, TheGuestsEoiIsThePhysicalOne) {
   m.enable(kIntid);
   EXPECT_TRUE(m.fire(kPhysical));
