@@ -9,7 +9,7 @@ define mutant_rules
 build/mutants/$(1)/obj/%.cpp.o: %.cpp | el2-libs
 	$$(call say,$$< ($(1)))
 	@mkdir -p $$(@D)
-	$$(quiet)clang++-19 $$(CXXFLAGS_EL2) $$(warnings) $$(mutant_flags_$(1)) $$(depends) -I. -c $$< -o $$@
+	$$(quiet)clang++-19 $$(CXXFLAGS_EL2) $$(LTO_EL2) $$(call for_size,$$<) $$(warnings) $$(mutant_flags_$(1)) $$(depends) -I. -c $$< -o $$@
 build/mutants/$(1)/weir.elf: $(mutant_sources:%=build/mutants/$(1)/obj/%.o) build/weir.elf
 	$$(quiet)ld.lld-19 $$(LDFLAGS_EL2) -T hyp/boot/weir.lds -o $$@ $$(filter %.o,$$^) \
 	    $$(filter-out $$(mutant_sources:%=$$(el2)/obj/%.o),$$(image_objects)) --start-group $$(LIBS_EL2) --end-group
