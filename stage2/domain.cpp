@@ -324,12 +324,13 @@ void S2Domain::invalidate(IPA ipa, std::uint64_t bytes, bool leaf_only) {
     array = array_.load(std::memory_order_acquire);
     array->hold();
   }
-  stage2::invalidate(*array,
-                     {.ipa = ipa, .bytes = bytes, .leaf_only = leaf_only, .max_commands = options_.max_range_commands},
-                     options_.cpu);
-  for (const InvalidationArray::Group& group : array->groups())
-    for (std::uint32_t i = group.ats; i < group.end; ++i)
-      if (const Target& stream = array->entries()[i].target; !stream.smmu->atc_answers(stream.sid())) cut_off(stream);
+  const InvalidationRange range{
+      .ipa = ipa, .bytes = bytes, .leaf_only = leaf_only, .max_commands = options_.max_range_commands};
+  if (stage2::invalidate(*array, range, options_.cpu)) {
+    for (const InvalidationArray::Group& group : array->groups())
+      for (std::uint32_t i = group.ats; i < group.end; ++i)
+        if (const Target& stream = array->entries()[i].target; !stream.smmu->atc_answers(stream.sid())) cut_off(stream);
+  }
   array->put();
 }
 

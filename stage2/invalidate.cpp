@@ -54,12 +54,13 @@ class RangeCommands {
       return !whole_;
     });
   }
-  // There would be too many: the whole VMID is to go.
+  // There are none, for there would be too many: the whole VMID is to go.
   [[nodiscard]] bool whole() const { return whole_; }
   [[nodiscard]] std::span<const smmu::Command> of(VMID vmid) {
     using C = smmu::TlbiS2Ipa::VMID;
-    for (std::size_t i = 0; i < count_; ++i)
-      commands_[i].words[C::word] = (commands_[i].words[C::word] & ~C::mask) | C::encode(vmid);
+    std::size_t i = 0;
+    do commands_[i].words[C::word] = (commands_[i].words[C::word] & ~C::mask) | C::encode(vmid);
+    while (++i < count_);
     return {commands_, count_};
   }
 
@@ -92,35 +93,35 @@ class Phase {
     run(submit, [] {});
   }
 
-  void issue(const Group& group, std::span<const smmu::Command> commands, bool last) {
-    if (last) {
-      syncs_[count_++] = {group.smmu, group.smmu->issue_and_sync(commands)};
-    } else {
-      group.smmu->issue(commands);
-    }
-  }
   // The ready commands of the entries [from, to).
   void issue(const Group& group, std::uint32_t from, std::uint32_t to) {
     if (dead_) [[unlikely]] {
       return issue_live(group, from, to);
     }
-    if (from != to) issue(group, array_.commands(from, to), true);
+    if (from != to) issue_and_sync(group, array_.commands(from, to));
   }
   // of(entry) for each of the entries [from, to).
   template <typename Of>
   void issue_each(const Group& group, std::uint32_t from, std::uint32_t to, Of of) {
     const auto dead = [&](std::uint32_t i) { return dead_ && !array_.entries()[i].live(); };
     while (from < to && dead(to - 1)) --to;
-    for (; from < to; ++from)
-      if (!dead(from)) issue(group, of(from), from + 1 == to);
+    if (from == to) return;
+    for (; from + 1 < to; ++from)
+      if (!dead(from)) group.smmu->issue(of(from));
+    issue_and_sync(group, of(from));
   }
 
  private:
+  void issue_and_sync(const Group& group, std::span<const smmu::Command> commands) {
+    Sync& sync = syncs_[count_++];
+    sync.smmu = group.smmu;
+    sync.ticket = group.smmu->issue_and_sync(commands);
+  }
   [[gnu::noinline]] void issue_live(const Group& group, std::uint32_t from, std::uint32_t to) {
     issue_each(group, from, to, [this](std::uint32_t i) { return array_.commands(i, i + 1); });
   }
   void wait_all() {
-    for (std::size_t i = 0; i < count_; ++i) wait(*syncs_[i].smmu, syncs_[i].ticket);
+    for (const Sync& sync : std::span{syncs_}.first(count_)) wait(*sync.smmu, sync.ticket);
     count_ = 0;
   }
 
@@ -146,11 +147,13 @@ unsigned s2_command_count(const InvalidationRange& range, bool ril) {
   return count;
 }
 
-void invalidate(const InvalidationArray& array, const InvalidationRange& range, CpuTlb* cpu) {
+bool invalidate(const InvalidationArray& array, const InvalidationRange& range, CpuTlb* cpu) {
   std::array<RangeCommands, 2> forms;  // without and with range invalidation
   Phase phase{array};
+  bool ats = false;
   phase.run(
       [&](const Group& group) {
+        ats = ats || group.ats != group.end;
         RangeCommands& commands = forms[group.ranges ? 1 : 0];
         commands.prepare(range, group.ranges);
         if (commands.whole()) return phase.issue(group, group.tags, group.streams);
@@ -163,7 +166,8 @@ void invalidate(const InvalidationArray& array, const InvalidationRange& range, 
   phase.run([&](const Group& group) {
     phase.issue(group, group.streams, forms[group.ranges ? 1 : 0].whole() ? group.nested : group.ats);
   });
-  phase.run([&](const Group& group) { phase.issue(group, group.ats, group.end); });
+  if (ats) phase.run([&](const Group& group) { phase.issue(group, group.ats, group.end); });
+  return ats;
 }
 
 }  // namespace weir::stage2

@@ -36,7 +36,8 @@ struct InvalidationRange {
 // - For the same reason NH_ALL and CFGI_CD_ALL may come in any order.
 // - (c) after (b): a device's request would be answered from what (b) removes (3.9.1).
 //
-// A device that does not answer (SmmuPort::atc_answers) is the caller's to cut off.
-void invalidate(const InvalidationArray& array, const InvalidationRange& range, CpuTlb* cpu = nullptr);
+// Returns whether there was any of the last: a device that does not answer (SmmuPort::atc_answers) is the caller's to cut
+// off.
+bool invalidate(const InvalidationArray& array, const InvalidationRange& range, CpuTlb* cpu = nullptr);
 
 }  // namespace weir::stage2

@@ -231,8 +231,37 @@ void Table::apply_unmap(TableNode& node, unsigned level, IPA from, IPA to, Retir
   publish(node, written.first(), written.count());
 }
 
+// Most of what goes is a few pages of a table that keeps others: nothing is split, and no table goes. False: it is not so,
+// and nothing is done.
+bool Table::unmap_pages(IPA ipa, std::uint64_t bytes) {
+  const IPA last = ipa + (bytes - 1);
+  unsigned level = geometry_.start_level();
+  std::size_t slot = index(ipa, level);
+  if (slot != index(last, level)) return false;
+  TableNode* node = root_;
+  for (;;) {
+    node = node->below[slot];
+    if (node == nullptr) return false;
+    slot = vmsa::level_index(ipa.value, ++level);
+    const std::size_t end = vmsa::level_index(last.value, level);
+    if (level != kLastLevel) {
+      if (slot != end) return false;
+      continue;
+    }
+    unsigned mapped = 0;
+    for (std::size_t i = slot; i <= end; ++i)
+      if (load(*node, i) != 0) ++mapped;
+    if (mapped == node->live) return false;
+    for (std::size_t i = slot; i <= end; ++i) store(*node, i, 0);
+    node->live -= mapped;
+    publish(*node, slot, end + 1 - slot);
+    return true;
+  }
+}
+
 std::expected<void, Error> Table::unmap(IPA ipa, std::uint64_t bytes, RetiredPages& retired) {
   if (const auto range = check_range(ipa, bytes); !range) return range;
+  if (unmap_pages(ipa, bytes)) return {};
   if (const auto whole = split({.from = ipa, .to = ipa + bytes}); !whole) return whole;
   apply_unmap(*root_, geometry_.start_level(), ipa, ipa + bytes, retired);
   return {};

@@ -290,6 +290,7 @@ class Table {
   bool set_nt(TableNode& node, unsigned level, IPA from, IPA to, const Range& range, bool value);
   bool prepare(const Range& range);
 
+  [[nodiscard]] bool unmap_pages(IPA ipa, std::uint64_t bytes);
   void apply_unmap(TableNode& node, unsigned level, IPA from, IPA to, RetiredPages& retired);
   void retire_tree(TableNode& node, RetiredPages& retired);
   [[nodiscard]] std::expected<void, Error> check_protect(const TableNode& node, unsigned level, IPA from, IPA to,

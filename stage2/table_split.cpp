@@ -158,7 +158,7 @@ bool Table::prepare(const Range& range) {
 }
 
 bool Table::prepare_split(IPA ipa, std::uint64_t bytes) {
-  return check_range(ipa, bytes) && prepare({.from = ipa, .to = ipa + bytes});
+  return options_.bbml == 1 && check_range(ipa, bytes) && prepare({.from = ipa, .to = ipa + bytes});
 }
 
 bool Table::prepare_log(IPA ipa, std::uint64_t bytes) {

@@ -1,6 +1,7 @@
 #include "stage2/vm_memory.hpp"
 
 #include <algorithm>
+#include <memory>
 
 #include "stage2/support/relax.hpp"
 
@@ -28,20 +29,26 @@ class Pieces {
     PA at;
     std::uint64_t bytes = 0;
   };
+  Pieces() {}   // NOLINT(modernize-use-equals-default): `list_` stays as it is, for nothing
+  ~Pieces() {}  // NOLINT(modernize-use-equals-default)
+  Pieces(const Pieces&) = delete;
+  Pieces& operator=(const Pieces&) = delete;
   // False: there is no room for one more.
   [[nodiscard]] bool add(PA at) {
     if (count_ != 0 && list_[count_ - 1].at + list_[count_ - 1].bytes == at) {
       list_[count_ - 1].bytes += kPage4K;
       return true;
     }
-    if (count_ == list_.size()) return false;
-    list_[count_++] = {at, kPage4K};
+    if (count_ == VmMemory::kSinglePages) return false;
+    std::construct_at(&list_[count_++], at, kPage4K);
     return true;
   }
-  [[nodiscard]] std::span<const Piece> list() const { return std::span{list_}.first(count_); }
+  [[nodiscard]] std::span<const Piece> list() const { return {list_, count_}; }
 
  private:
-  std::array<Piece, VmMemory::kSinglePages> list_;
+  union {
+    Piece list_[VmMemory::kSinglePages];
+  };
   std::size_t count_ = 0;
 };
 
@@ -182,18 +189,21 @@ VmMemory::Grant* VmMemory::grant_of(std::uint64_t handle) const {
 MemoryOutcome VmMemory::relinquish(IPA ipa, std::uint64_t pages) {
   if (!config_.calls) return refused(Result::not_supported);
   if (!within(ipa, pages, config_.ram, config_.ram_bytes)) return refused(Result::invalid);
-  const auto first = own(ipa);
-  const bool block = ipa.aligned(kBlock) && pages >= kPagesPerCall && first && first->level != 3;
+  bool block = false;
+  if (ipa.aligned(kBlock) && pages >= kPagesPerCall) {
+    const auto first = own(ipa);
+    block = first && first->level != 3;
+  }
   const std::uint64_t most = block ? kPagesPerCall : std::min(pages, kSinglePages);
   const Claim claim{*this, ipa, most * kPage4K};
   if (claim.result() != Result::success) return refused(claim.result());
 
   Pieces pieces;
   std::uint64_t done = 0;
-  for (; done < most; ++done) {
+  do {
     const auto page = own(ipa + done * kPage4K);
     if (!page || !pieces.add(page->at)) break;
-  }
+  } while (++done < most);
   if (done == 0) return refused(Result::wrong_state);
   if (const auto gone = domain_.unmap(ipa, done * kPage4K); !gone) return refused(result_of(gone.error()));
   // No CPU, no device and no copy of EL2's reaches the pages any more.

@@ -62,6 +62,42 @@ TEST_F(GuestMemoryTest, RefusesWhatSticksOut) {
   EXPECT_EQ(memory_.view(kBase + 1, 0xfff).size(), 0xfffU);
 }
 
+struct NoTables final : stage2::CpuTables {
+  std::expected<void, stage2::Error> use_log(stage2::S2Domain&, bool) override { return {}; }
+};
+
+TEST_F(GuestMemoryTest, WhatIsWrittenIsInTheDirtyLog) {
+  stage2::ImmediateGrace grace;
+  const auto domain = *stage2::S2Domain::create(*stage2::Geometry::make(40, smmu::AddressSize::bits44), pages_, grace,
+                                                {.table = {.bbml = 2, .dirty_state = true}});
+  ASSERT_TRUE(domain->map(kBase, kPhysical, ram_.size(), {}));
+  NoTables cpus;
+  stage2::DirtyLog log{*domain, &cpus, {kBase, ram_.size()}, {}};
+  GuestMemory memory{
+      {.ram = kBase, .ram_bytes = 0x1000, .end = kBase + 0x10'0000, .physical = ram_.data() - kPhysical.value},
+      domain->table(),
+      grace_,
+      &log};
+  EXPECT_TRUE(memory.write(kBase, buffer_));
+  EXPECT_EQ(log.start().value_or(1), 0u);
+  const auto written = [&] {
+    std::array<std::uint64_t, 1> dirty{};
+    EXPECT_TRUE(log.collect(kBase, 1, dirty));
+    return dirty[0] != 0;
+  };
+  EXPECT_TRUE(memory.read(kBase, buffer_));
+  EXPECT_TRUE(memory.allows(kBase, false, false));
+  EXPECT_FALSE(written());
+  EXPECT_TRUE(memory.write(kBase + 0x100, buffer_));
+  EXPECT_TRUE(written());
+  EXPECT_TRUE(memory.store(kBase + 0x100, 1));
+  EXPECT_TRUE(written());
+  EXPECT_TRUE(memory.allows(kBase + 0x100, true, false)) << "a CPU is about to";
+  EXPECT_TRUE(written());
+  EXPECT_FALSE(written());
+  EXPECT_EQ(log.stop(), 0u);
+}
+
 // What was asked of the caches, in bytes.
 std::vector<std::pair<const void*, std::size_t>> maintained;
 void note(const void* at, std::size_t bytes) { maintained.emplace_back(at, bytes); }
