@@ -23,12 +23,13 @@ class Mutant:
     old: str
     new: str
     tests: str
+    users: tuple[str, ...] = ()  # of a header: what is compiled again
 
 
 MACHINE = "*MachineRace*"
 MUTANTS = [
-    Mutant("leave-relaxed", "stage2/epoch.cpp", "slots_[reader_()].epoch.store(0, std::memory_order_release)",
-           "slots_[reader_()].epoch.store(0, std::memory_order_relaxed)", "*Grace*"),
+    Mutant("leave-relaxed", "stage2/epoch.hpp", "slot.epoch.store(0, std::memory_order_release)",
+           "slot.epoch.store(0, std::memory_order_relaxed)", "*Grace*", ("tests/race/primitives_test.cpp", "stage2/epoch.cpp")),
     Mutant("synchronize-waits-for-nobody", "stage2/epoch.cpp", "if (epoch == 0 || epoch > now) break;", "break;", "*Grace*"),
     Mutant("expires-too-early", "stage2/epoch.cpp", "first_->epoch_ < oldest", "first_->epoch_ <= oldest", "*Grace*"),
     Mutant("descriptors-not-before-the-array", "stage2/domain.cpp",
@@ -52,7 +53,7 @@ MUTANTS = [
     Mutant("a-push-without-the-lock", "hyp/smmu/command_queue.cpp",
            "    const SpinLock::Guard guard{lock_};\n    if (append_plain", "    if (append_plain", "*EachSync*:" + MACHINE),
     Mutant("log-collected-without-invalidation", "stage2/domain.cpp",
-           "  invalidate(ipa, bytes, true);\n  return collected;", "  return collected;", MACHINE),
+           "  if (cleaned != 0) finish_log(ipa, bytes, change);\n  return collected;", "  return collected;", MACHINE),
     Mutant("read-only-pages-not-logged", "stage2/table_walk.cpp", "    return stores_pass(page) ? page : logged(page, writable, true);",
            "    return stores_pass(page) || !writable ? page : logged(page, writable, true);", "*Log*:" + MACHINE),
     Mutant("log-freed-under-el2", "stage2/domain.cpp",
@@ -73,11 +74,15 @@ def run(mutant: Mutant) -> tuple[bool, str]:
     source = where / mutant.file
     source.write_text(text.replace(mutant.old, mutant.new))
     flags = subprocess.run(["make", "-s", "print-RACE_CXXFLAGS"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    object_ = where / "mutant.o"
-    subprocess.run(["clang++-19", *flags.stdout.split(), "-c", str(source), "-o", str(object_)], cwd=REPOSITORY, check=True)
-    others = [str(o) for o in OBJECTS.rglob("*.o") if o != OBJECTS / f"{mutant.file}.o"]
+    compiled, objects = mutant.users or (mutant.file,), []
+    for name in compiled:
+        # The mutated file comes first, also for every #include, which are all relative to the root.
+        path = source if name == mutant.file else REPOSITORY / name
+        objects.append(str(where / (name.replace("/", "_") + ".o")))
+        subprocess.run(["clang++-19", f"-I{where}", *flags.stdout.split(), "-c", str(path), "-o", objects[-1]], cwd=REPOSITORY, check=True)
+    others = [str(o) for o in OBJECTS.rglob("*.o") if str(o.relative_to(OBJECTS)).removesuffix(".o") not in compiled]
     program = where / "tests"
-    subprocess.run(["clang++-19", "-fsanitize=thread", "-fuse-ld=lld", str(object_), *others, "-lgmock_main", "-lgmock", "-lgtest",
+    subprocess.run(["clang++-19", "-fsanitize=thread", "-fuse-ld=lld", *objects, *others, "-lgmock_main", "-lgmock", "-lgtest",
                     "-lpthread", "-o", str(program)], cwd=REPOSITORY, check=True)
     with (where / "log").open("w") as log:
         try:
