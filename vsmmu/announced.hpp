@@ -47,8 +47,8 @@ struct Config {
   // Precise only: the guest has no global stage-1 pages, so that an NH_VA concerns its ASID alone. Wrong of it, and its own
   // devices may use what it has taken back from them.
   bool no_global_pages = false;
-  // A SYNC waits for the instances that commands since the last one have concerned, and for no others: events of those
-  // may become visible later. Not to the letter of IHI 0070, 4.7.3.
+  // A SYNC waits for the instances that commands since the last one have concerned, and for no others: events and HTTU of
+  // those may become visible later. Not to the letter of IHI 0070, 4.7.3: see vsmmu/README.md.
   bool late_events = false;
 };
 

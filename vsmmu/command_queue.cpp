@@ -13,24 +13,28 @@ void CommandQueue::start(const Ring& ring, std::uint32_t cons) {
   cons_ = ring.normal(cons);
 }
 
-std::optional<std::uint32_t> CommandQueue::take_posted(bool consuming) {
+bool CommandQueue::take_posted(bool consuming) {
   const std::uint32_t posted = posted_.exchange(0);
-  if ((posted & kPosted) == 0) return std::nullopt;
-  const std::uint32_t value = posted & kIndex;
-  if (consuming && ring_.consistent(cons_, prod_)) {
-    const std::uint32_t old_fill = ring_.distance(cons_, prod_);
-    const std::uint32_t new_fill = ring_.distance(cons_, value);
-    if (new_fill < old_fill || new_fill > ring_.entries()) return prod_;
-  }
-  prod_ = value;
-  return std::nullopt;
+  if ((posted & kPosted) == 0) return true;
+  const std::uint32_t old_fill = ring_.distance(cons_, prod_);
+  const std::uint32_t new_fill = ring_.distance(cons_, posted & kIndex);
+  // While the indexes contradict each other, nothing is consumed, and any value may be right.
+  if (consuming && old_fill <= ring_.entries() && (new_fill < old_fill || new_fill > ring_.entries())) return false;
+  prod_ = posted & kIndex;
+  return true;
 }
 
 CommandQueue::Next CommandQueue::fetch(GuestMemory& memory) {
   taken_ = fetched_ = 0;
-  const std::uint32_t fill = ring_.distance(cons_, prod_);
+  std::uint32_t fill = ring_.distance(cons_, prod_);
   // Nothing is consumed while the indexes contradict each other (3.5.1).
-  if (fill == 0 || fill > ring_.entries()) return Next::empty;
+  const auto nothing = [&] { return fill - 1 >= ring_.entries(); };
+  if (nothing()) {
+    if (!posted()) return Next::empty;
+    if (!take_posted(true)) return Next::refused;
+    fill = ring_.distance(cons_, prod_);
+    if (nothing()) return Next::empty;
+  }
   const std::uint32_t slot = ring_.slot(cons_);
   std::uint32_t n = std::min({fill, kChunk, ring_.entries() - slot});
   const IPA from = ring_.base + (std::uint64_t{slot} << kLog2Command);

@@ -5,7 +5,6 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <optional>
 #include <span>
 
 #include "guest-abi/smmu/command.hpp"
@@ -16,7 +15,12 @@ namespace weir::vsmmu {
 
 class CommandQueue {
  public:
-  enum class Next : std::uint8_t { command, empty, abort };
+  enum class Next : std::uint8_t {
+    command,
+    empty,
+    refused,  // the guest's PROD: prod() is to be shown instead; look again
+    abort     // CERROR_ABT
+  };
 
   // Any pCPU, at any time: the guest has stored `value` to CMDQ_PROD.
   void post(std::uint32_t value) { posted_.store(kPosted | (value & kIndex)); }
@@ -29,11 +33,10 @@ class CommandQueue {
   // CMDQEN becomes 0, or an error stops consumption: what was copied but not consumed is forgotten.
   void stop() { fetched_ = taken_ = 0; }
   // Takes in what was posted. `consuming`: enabled and without an error. PROD then only moves forward: a store that
-  // does not is the re-execution of an old one (Progress::again) or against the rules, and is ignored. A value: PROD as
-  // it should be shown, because the posted one was not taken.
-  [[nodiscard]] std::optional<std::uint32_t> take_posted(bool consuming);
+  // does not is the re-execution of an old one (Progress::again) or against the rules, and is ignored. False: ignored.
+  bool take_posted(bool consuming);
 
-  // The command at CONS, valid until consumed() or stop().
+  // The command at CONS, valid until consumed() or stop(). Takes in what was posted when there is none else.
   [[nodiscard]] Next next(GuestMemory& memory) { return taken_ < fetched_ ? Next::command : fetch(memory); }
   [[nodiscard]] const smmu::Command& current() const { return chunk_[taken_]; }
   // It and those behind it that have been copied, too.
@@ -44,6 +47,8 @@ class CommandQueue {
     taken_ += n;
     cons_ = ring_.next(cons_, n);
   }
+  // All that was taken in is consumed.
+  [[nodiscard]] bool drained() const { return cons_ == prod_; }
   [[nodiscard]] std::uint32_t cons() const { return cons_; }
   [[nodiscard]] std::uint32_t prod() const { return prod_; }
   // With these indexes, has the guest no room left?

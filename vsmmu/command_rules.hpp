@@ -2,6 +2,8 @@
 // not legal here is CERROR_ILL; nothing that is not legal here reaches a physical queue.
 #pragma once
 
+#include <span>
+
 #include "guest-abi/smmu/command.hpp"
 #include "vsmmu/announced.hpp"
 
@@ -27,16 +29,29 @@ constexpr T typed(const smmu::Command& c) {
   return t;
 }
 
-// The bits of an NH_VA without range and level hint, for guests with 16-bit ASIDs or not: one within this mask is legal
-// whatever is announced.
-constexpr smmu::GuestMask plain_va(bool asid16) {
+// NH_VAs without range and level hint, with an ASID that the guest has: legal whatever else is announced.
+class PlainVa {
+ public:
+  constexpr explicit PlainVa(bool asid16) : mask_{kMasks[static_cast<std::size_t>(Va::kOpcode)]} {
+    mask_[0] &= ~(Va::Op::mask | Va::NUM::mask | Va::SCALE::mask);
+    mask_[1] &= ~(Va::TTL::mask | Va::TG::mask);
+    if (!asid16) mask_[0] &= ~Va::ASID::mask | Va::ASID::encode(ASID{0xff});
+  }
+  [[nodiscard]] bool is(const smmu::Command& c) const {
+    return (((c.words[0] ^ Va::Op::encode(Va::kOpcode)) & ~mask_[0]) | (c.words[1] & ~mask_[1])) == 0;
+  }
+  // How many of `c`, the first of which is one, are just like it, but for Address and Leaf (and VMID, which does not count).
+  [[nodiscard]] std::size_t run(std::span<const smmu::Command> c) const {
+    std::size_t n = 1;
+    while (n < c.size() && (((c[n].words[0] ^ c[0].words[0]) & ~Va::VMID::mask) | (c[n].words[1] & ~mask_[1])) == 0)
+      ++n;
+    return n;
+  }
+
+ private:
   using Va = smmu::TlbiNhVa;
-  smmu::GuestMask mask = kMasks[static_cast<std::size_t>(Va::kOpcode)];
-  mask[0] &= ~(Va::NUM::mask | Va::SCALE::mask);
-  mask[1] &= ~(Va::TTL::mask | Va::TG::mask);
-  if (!asid16) mask[0] &= ~Va::ASID::mask | Va::ASID::encode(ASID{0xff});
-  return mask;
-}
+  smmu::GuestMask mask_;
+};
 
 }  // namespace rules
 

@@ -9,73 +9,72 @@ namespace weir::vsmmu {
 
 using smmu::Opcode;
 
-bool VSmmu::consuming() const {
-  return registers_.cr0().get<smmu::CR0::CMDQEN>() && registers_.cr0ack().get<smmu::CR0::CMDQEN>() && !cmdq_error_;
+void VSmmu::set_consuming() {
+  consuming_ =
+      registers_.cr0().get<smmu::CR0::CMDQEN>() && registers_.cr0ack().get<smmu::CR0::CMDQEN>() && !cmdq_error_;
 }
 
 Progress VSmmu::consume(Bounds& left) {
-  for (;;) {
-    if (pending_ != Pending::none && !finish_pending(left)) return Progress::again;
-    if (!consuming()) {
-      (void)queue_.take_posted(false);
-      return Progress::done;
-    }
+  if (pending_ != Pending::none && !finish_pending(left)) return Progress::again;
+  while (consuming_) {
     if (left.commands == 0 || left.pushed == 0) {
       publish_progress();
       return Progress::again;
     }
     --left.commands;
     switch (queue_.next(memory_)) {
-      case CommandQueue::Next::command: break;
-      case CommandQueue::Next::empty:
-        if (!queue_.posted()) {
-          publish_progress();
-          return Progress::done;
-        }
-        if (const auto shown = queue_.take_posted(true)) registers_.publish_cmdq_prod(*shown);
-        continue;
-      case CommandQueue::Next::abort: command_error(smmu::CmdqError::CERROR_ABT); continue;
+      case CommandQueue::Next::command:
+        if (!execute_copied(left)) return Progress::again;
+        if (!queue_.drained()) break;
+        [[fallthrough]];
+      case CommandQueue::Next::empty: publish_progress(); return Progress::done;
+      case CommandQueue::Next::refused: registers_.publish_cmdq_prod(queue_.prod()); break;
+      case CommandQueue::Next::abort: command_error(smmu::CmdqError::CERROR_ABT); break;
     }
-    execute_copied(left);
   }
+  (void)queue_.take_posted(false);
+  return Progress::done;
 }
 
-// How many of `c`, the first of which is an NH_VA, are just like it, but for Address and Leaf, and without ranges.
-std::size_t VSmmu::run_of(std::span<const smmu::Command> c) const {
-  const smmu::GuestMask plain = plain_va_;
-  const std::uint64_t first = c[0].words[0];
-  if ((first & ~plain[0]) != 0) return 0;
-  std::size_t n = 0;
-  while (n < c.size() && ((c[n].words[0] ^ first) & ~smmu::TlbiNhVa::VMID::mask) == 0 &&
-         (c[n].words[1] & ~plain[1]) == 0)
-    ++n;
-  return n;
-}
-
-// Until one takes more than a step, or is illegal, or a bound is reached. One command has been counted already.
-void VSmmu::execute_copied(Bounds& left) {
-  const std::span<const smmu::Command> copied = queue_.copied();
-  const std::size_t most = std::min<std::size_t>(copied.size(), left.commands + 1);
-  std::size_t n = 0;
-  Step step = Step::consumed;
-  while (n < most && left.pushed != 0) {
-    const smmu::Command& c = copied[n];
-    const Opcode opcode = c.opcode();
-    std::size_t done = 1;
-    if (const std::size_t run = opcode == Opcode::TLBI_NH_VA ? run_of(copied.subspan(n, most - n)) : 0; run != 0) {
-      done = std::clamp<std::size_t>(left.pushed / fanout_.backings().size(), 1, run);
-      fanout_.invalidate_run(copied.subspan(n, done));
+// Until all that was copied is consumed, one is illegal, or a bound is reached. One command has been counted already. False: the
+// one at CONS takes more than is left.
+bool VSmmu::execute_copied(Bounds& left) {
+  for (;;) {
+    const std::span<const smmu::Command> copied = queue_.copied();
+    if (plain_va_.is(copied[0])) {
+      const std::size_t n = invalidate_run(copied, left);
+      counters_.commands[static_cast<std::size_t>(Opcode::TLBI_NH_VA)] += n;
+      queue_.consumed(static_cast<std::uint32_t>(n));
     } else {
-      step = execute(c);
+      const Step step = command_legal(copied[0], announced_) ? execute(copied[0]) : Step::illegal;
+      if (step == Step::illegal) {
+        command_error(smmu::CmdqError::CERROR_ILL);
+        return true;
+      }
+      if (step == Step::consumed) {
+        ++counters_.commands[static_cast<std::size_t>(copied[0].opcode())];
+        queue_.consumed();
+      } else if (!finish_pending(left)) {
+        return false;
+      }
     }
     left.pushed -= std::min(left.pushed, fanout_.take_pushed());
-    if (step != Step::consumed) break;
-    counters_.commands[static_cast<std::size_t>(opcode)] += done;
-    n += done;
+    if (queue_.copied().empty() || left.commands == 0 || left.pushed == 0) return true;
+    --left.commands;
   }
-  left.commands -= static_cast<unsigned>(n == 0 ? 0 : n - 1);
-  queue_.consumed(static_cast<std::uint32_t>(n));
-  if (step == Step::illegal) command_error(smmu::CmdqError::CERROR_ILL);
+}
+
+// The usual way in which a guest takes back memory: several pages of one address space. Returns how many.
+std::size_t VSmmu::invalidate_run(std::span<const smmu::Command> copied, Bounds& left) {
+  const std::size_t run = plain_va_.run(copied.first(std::min<std::size_t>(copied.size(), left.commands + 1)));
+  if (run == 1) {
+    fanout_.invalidate_plain(copied[0]);
+    return 1;
+  }
+  const std::size_t n = std::clamp<std::size_t>(left.pushed / fanout_.backings().size(), 1, run);
+  fanout_.invalidate_run(copied.first(n));
+  left.commands -= static_cast<unsigned>(n - 1);
+  return n;
 }
 
 // Issues what is batched, then lets the guest see how far its queue has been consumed.
@@ -95,7 +94,7 @@ void VSmmu::publish_cons() {
   if (queue_.full(before, registers_.shown_cmdq_prod())) irqs_.queue_has_room();
 }
 
-void VSmmu::command_error(smmu::CmdqError error) {
+[[gnu::noinline]] void VSmmu::command_error(smmu::CmdqError error) {
   ++(error == smmu::CmdqError::CERROR_ILL   ? counters_.illegal
      : error == smmu::CmdqError::CERROR_ABT ? counters_.aborted
                                             : counters_.atc_timeouts);
@@ -108,6 +107,7 @@ void VSmmu::command_error(smmu::CmdqError error) {
     irqs_.activate<smmu::GERROR::CMDQ_ERR>(due);
     cmdq_error_ = true;
   }
+  set_consuming();
   irqs_.send(due);
 }
 
@@ -139,9 +139,16 @@ void VSmmu::invalidate_address(T c) {
   fanout_.invalidate(c);
 }
 
+// Of a legal command. Most are SYNCs.
 VSmmu::Step VSmmu::execute(const smmu::Command& c) {
+  if (c.opcode() != Opcode::SYNC) return execute_other(c);
+  fanout_.submit_sync();
+  pending_ = Pending::sync;
+  return Step::pending;
+}
+
+[[gnu::noinline]] VSmmu::Step VSmmu::execute_other(const smmu::Command& c) {
   using rules::typed;
-  if (!command_legal(c, announced_)) return Step::illegal;
   switch (c.opcode()) {
     case Opcode::TLBI_NH_VA: {
       const auto t = typed<smmu::TlbiNhVa>(c);
@@ -156,10 +163,6 @@ VSmmu::Step VSmmu::execute(const smmu::Command& c) {
     }
     case Opcode::TLBI_NH_ALL:
     case Opcode::TLBI_NSNH_ALL: fanout_.invalidate_all(); return Step::consumed;
-    case Opcode::SYNC:
-      fanout_.submit_sync();
-      pending_ = Pending::sync;
-      return Step::pending;
     case Opcode::CFGI_STE: {
       const std::uint64_t sid = typed<smmu::CfgiSte>(c).get<smmu::CfgiSte::StreamID>();
       return restream(sid, sid);
@@ -224,7 +227,15 @@ void VSmmu::invalidate_atc(smmu::AtcInv c) {
 // --- What takes more than one step -----------------------------------------------------------------------------------
 
 bool VSmmu::finish_pending(Bounds& left) {
-  if (pending_ == Pending::none) return true;
+  switch (pending_) {
+    case Pending::none: return true;
+    case Pending::sync:
+    case Pending::events: return finish_sync(left);
+    default: return finish_streams(left);
+  }
+}
+
+bool VSmmu::finish_sync(Bounds& left) {
   if (pending_ == Pending::sync) {
     while (!fanout_.completed()) {
       if (left.polls == 0) return false;
@@ -234,11 +245,12 @@ bool VSmmu::finish_pending(Bounds& left) {
     to_drain_ = 0;
     pending_ = Pending::events;
   }
-  if (pending_ == Pending::events) {
-    if (!drain_events(left)) return false;
-    complete_sync();
-    return true;
-  }
+  if (!drain_events(left)) return false;
+  complete_sync();
+  return true;
+}
+
+[[gnu::noinline]] bool VSmmu::finish_streams(Bounds& left) {
   for (; cursor_ < end_; ++cursor_) {
     if (left.installs == 0 || left.commands == 0) return false;
     --left.commands;
@@ -289,7 +301,6 @@ void VSmmu::complete_sync() {
   if (atc_issued_ && atc_failed()) return command_error(smmu::CmdqError::CERROR_ATC_INV_SYNC);
   const auto sync = rules::typed<smmu::Sync>(queue_.current());
   ++counters_.commands[static_cast<std::size_t>(Opcode::SYNC)];
-  ++counters_.syncs;
   queue_.consumed();
   publish_cons();
   irqs_.sync_completed(sync);  // after CONS: whoever observes the signal observes that (3.18, 4.7.3)

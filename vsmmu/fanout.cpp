@@ -51,25 +51,18 @@ Backing* Fanout::find(const stage2::SmmuPort& port) {
 
 // --- Invalidations ---------------------------------------------------------------------------------------------------
 
-void Fanout::send_one(Backing& b, std::size_t kind, const Command& c) {
+[[gnu::noinline]] bool Fanout::make_room(Backing& b, std::size_t kind) {
   if (b.since_sync >= options_.widen) {
     widen(b, kind);
     ++b.counters.widened;
-    return;
+    return false;
   }
-  if (b.batch.full()) issue(b);
-  Command own = c;
-  own.words[Va::VMID::word] |= vmid_for(b, kind);
-  batched_ |= bit(b);
-  ++pushed_;
-  if (b.batch.add_tlbi(own)) {
-    ++b.since_sync;
-  } else {
-    ++b.counters.merged;
-  }
+  issue(b);
+  batched_ |= bit(b);  // of what follows
+  return true;
 }
 
-void Fanout::count_swallowed(Mask mask) {
+[[gnu::noinline]] void Fanout::count_swallowed(Mask mask) {
   each(mask, [this](Backing& b) { ++(b.since_sync >= options_.widen ? b.counters.widened : b.counters.merged); });
 }
 
@@ -101,7 +94,7 @@ void Fanout::invalidate_open(const smmu::TlbiNhVa& c) {
   if (beyond != 0 && !options_.no_global_pages) send_address(beyond, kOpen, for_any_asid(any));
 }
 
-void Fanout::invalidate(const smmu::TlbiNhVa& c) {
+[[gnu::noinline]] void Fanout::invalidate(const smmu::TlbiNhVa& c) {
   if (dirty_[kOpen] != 0) invalidate_open(c);
   if (!precise()) return;
   const Command any = without_vmid(c);
@@ -138,7 +131,7 @@ void Fanout::send_run(Mask to, std::size_t kind, std::uint64_t first, std::span<
   });
 }
 
-void Fanout::invalidate_run(std::span<const Command> run) {
+[[gnu::noinline]] void Fanout::invalidate_run(std::span<const Command> run) {
   const std::uint64_t any = run[0].words[0] & ~Va::VMID::mask;
   if (!precise()) return send_run(dirty_[kOpen], kOpen, any, run);
   const ASID asid = run[0].get<Va::ASID>();
@@ -249,7 +242,7 @@ void Fanout::reclaim(Backing& b) {
 // --- Towards the hardware --------------------------------------------------------------------------------------------
 
 // What NH_ALL is for comes last: it covers all that was sent before, and the whole of what was left out.
-void Fanout::close(Backing& b) {
+[[gnu::noinline]] void Fanout::close(Backing& b) {
   for (std::size_t kind = 0; kind < kTagKinds; ++kind) {
     if ((wide_[kind] & bit(b)) == 0) continue;
     wide_[kind] &= ~bit(b);
@@ -288,21 +281,25 @@ void Fanout::submit_sync() {
 }
 
 bool Fanout::poll() {
-  each(waiting_, [this](Backing& b) {
-    if (!b.port->completed(b.ticket)) return;
-    waiting_ &= ~bit(b);
-    clean(b);
+  Mask done = 0;
+  each(waiting_, [&](Backing& b) {
+    if (b.port->completed(b.ticket)) done |= bit(b);
   });
+  waiting_ &= ~done;
+  clean(done);
   return waiting_ == 0;
 }
 
-void Fanout::clean(Backing& b) {
-  if (((cleaning_[kOpen] | cleaning_[kHeld]) & bit(b)) != 0)
+void Fanout::clean(Mask done) {
+  if (((cleaning_[kOpen] | cleaning_[kHeld]) & done) != 0)
     for (std::size_t kind = 0; kind < kTagKinds; ++kind) {
-      dirty_[kind] &= ~(cleaning_[kind] & bit(b));
-      cleaning_[kind] &= ~bit(b);
+      dirty_[kind] &= ~(cleaning_[kind] & done);
+      cleaning_[kind] &= ~done;
     }
-  if (precise() && asids_->cleaning(b.number)) asids_->cleaned(b.number);
+  if (!precise()) return;
+  each(done, [this](const Backing& b) {
+    if (asids_->cleaning(b.number)) asids_->cleaned(b.number);
+  });
 }
 
 void Fanout::forget() {

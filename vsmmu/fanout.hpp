@@ -89,6 +89,14 @@ class Fanout {
   }
   // TLB invalidations of the guest's, to whoever may hold such entries. The VMID is put in.
   void invalidate(const smmu::TlbiNhVa& c);
+  // One without a range.
+  void invalidate_plain(const smmu::Command& c) {
+    smmu::TlbiNhVa va;
+    va.words = c.words;
+    if (precise()) [[unlikely]]
+      return invalidate(va);
+    send(dirty_[kOpen], kOpen, va.set<smmu::TlbiNhVa::VMID>(VMID{}));
+  }
   // Several of them, without ranges, alike but for Address and Leaf (and VMID, which does not count): the usual way in
   // which a guest takes back memory.
   void invalidate_run(std::span<const smmu::Command> run);
@@ -120,7 +128,8 @@ class Fanout {
     if (batched_ != 0) issue_all();
   }
   // Issues a SYNC behind all that was issued before, on every instance that has something outstanding or may have
-  // recorded events for the guest; does not wait.
+  // recorded events for the guest; does not wait. None of the latter can be left out to the letter of 4.7.3: see
+  // vsmmu/README.md, "Which instances a SYNC waits for".
   void submit_sync();
   // True once all SYNCs of submit_sync() have completed.
   [[nodiscard]] bool completed() { return waiting_ == 0 || poll(); }
@@ -150,10 +159,24 @@ class Fanout {
   void send(Mask to, std::size_t kind, const smmu::Command& c) {
     if constexpr (kBreakDropInvalidation) return;  // FAULT INJECTION
     const Mask swallowed = to & wide_[kind];
-    if (swallowed != 0) count_swallowed(swallowed);
+    if (swallowed != 0) [[unlikely]]
+      count_swallowed(swallowed);
+    batched_ |= to;
     each(to & ~swallowed, [&](Backing& b) { send_one(b, kind, c); });
   }
-  void send_one(Backing& b, std::size_t kind, const smmu::Command& c);
+  void send_one(Backing& b, std::size_t kind, const smmu::Command& c) {
+    if (b.since_sync >= options_.widen || b.batch.full()) [[unlikely]] {
+      if (!make_room(b, kind)) return;
+    }
+    ++pushed_;
+    smmu::Command own = c;
+    own.words[smmu::TlbiNhVa::VMID::word] |= vmid_for(b, kind);
+    const bool added = b.batch.add_tlbi(own);
+    b.since_sync += added;
+    b.counters.merged += !added;
+  }
+  // For another TLB invalidation. False: there have been too many, and NH_ALL stands for this one.
+  [[nodiscard]] bool make_room(Backing& b, std::size_t kind);
   // `first` is the first word of all of them.
   void send_run(Mask to, std::size_t kind, std::uint64_t first, std::span<const smmu::Command> run);
   void invalidate_open(const smmu::TlbiNhVa& c);
@@ -170,7 +193,7 @@ class Fanout {
   void issue(Backing& b);
   void issue_all();
   [[nodiscard]] bool poll();
-  void clean(Backing& b);
+  void clean(Mask done);
   [[gnu::cold]] void reclaim(Backing& b);
   [[nodiscard]] std::uint64_t vmid_for(const Backing& b, std::size_t kind) const {
     if constexpr (kBreakWrongVmid) {  // FAULT INJECTION

@@ -26,11 +26,6 @@ smmu::GERROR RegisterFile::errors() const {
   return active;
 }
 
-void RegisterFile::put(std::uint32_t offset, std::uint32_t value) {
-  const auto& page = offset >= smmu::kPage1 ? pages_.page1 : pages_.page0;
-  std::atomic_ref{page[(offset % smmu::kPage1) / 4]}.store(value, std::memory_order_release);
-}
-
 void RegisterFile::set(Reg reg, std::uint64_t value) {
   const std::size_t i = index_of(reg);
   values_[i] = value;
@@ -175,15 +170,5 @@ void RegisterFile::acknowledge_cr0() { set(Reg::CR0ACK, cr0().words[0]); }
 void RegisterFile::acknowledge_gbpa() { set(Reg::GBPA, gbpa().set<smmu::GBPA::Update>(false).words[0]); }
 
 void RegisterFile::publish_irq_ctrlack(smmu::IRQ_CTRLACK ack) { set(Reg::IRQ_CTRLACK, ack.words[0]); }
-
-void RegisterFile::publish_cmdq_prod(std::uint32_t wr) { put(at(Reg::CMDQ_PROD), wr); }
-
-void RegisterFile::publish_cmdq_cons(std::uint32_t rd) {
-  set(Reg::CMDQ_CONS, cmdq_cons().set<smmu::CMDQ_CONS::RD>(rd).words[0]);
-}
-
-void RegisterFile::publish_cmdq_error(std::uint32_t rd, smmu::CmdqError error) {
-  set(Reg::CMDQ_CONS, cmdq_cons().set<smmu::CMDQ_CONS::ERR>(error).set<smmu::CMDQ_CONS::RD>(rd).words[0]);
-}
 
 }  // namespace weir::vsmmu

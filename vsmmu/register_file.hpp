@@ -77,14 +77,16 @@ class RegisterFile {
   void publish_irq_ctrlack(smmu::IRQ_CTRLACK ack);
   // IRQ_CTRL becomes 0; its acknowledge follows.
   void disable_interrupts() { set(smmu::Reg::IRQ_CTRL, 0); }
-  void publish_cmdq_prod(std::uint32_t wr);
+  void publish_cmdq_prod(std::uint32_t wr) { put(static_cast<std::uint32_t>(smmu::Reg::CMDQ_PROD), wr); }
   // What the guest sees in CMDQ_PROD: any pCPU may have stored it.
   [[nodiscard]] std::uint32_t shown_cmdq_prod() const {
     return std::atomic_ref{pages_.page0[static_cast<std::uint32_t>(smmu::Reg::CMDQ_PROD) / 4]}.load(
         std::memory_order_relaxed);
   }
-  void publish_cmdq_cons(std::uint32_t rd);
-  void publish_cmdq_error(std::uint32_t rd, smmu::CmdqError error);
+  void publish_cmdq_cons(std::uint32_t rd) { show_cmdq_cons(cmdq_cons().set<smmu::CMDQ_CONS::RD>(rd)); }
+  void publish_cmdq_error(std::uint32_t rd, smmu::CmdqError error) {
+    show_cmdq_cons(cmdq_cons().set<smmu::CMDQ_CONS::ERR>(error).set<smmu::CMDQ_CONS::RD>(rd));
+  }
   void publish_eventq_prod(smmu::EVENTQ_PROD prod) { set(smmu::Reg::EVENTQ_PROD, prod.words[0]); }
   void publish_priq_prod(smmu::PRIQ_PROD prod) { set(smmu::Reg::PRIQ_PROD, prod.words[0]); }
   // Makes an error active. True if it was not.
@@ -120,7 +122,14 @@ class RegisterFile {
   void cut(smmu::Reg index, std::uint64_t field);
   // Stores and shows a value.
   void set(smmu::Reg reg, std::uint64_t value);
-  void put(std::uint32_t offset, std::uint32_t value);
+  void put(std::uint32_t offset, std::uint32_t value) {
+    const auto& page = offset >= smmu::kPage1 ? pages_.page1 : pages_.page0;
+    std::atomic_ref{page[(offset % smmu::kPage1) / 4]}.store(value, std::memory_order_release);
+  }
+  void show_cmdq_cons(smmu::CMDQ_CONS cons) {
+    values_[index_of(smmu::Reg::CMDQ_CONS)] = cons.words[0];
+    put(static_cast<std::uint32_t>(smmu::Reg::CMDQ_CONS), cons.words[0]);
+  }
 
   RegisterPages pages_;
   const Announced& announced_;

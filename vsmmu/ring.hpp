@@ -1,5 +1,4 @@
-// Index arithmetic of the mirrored circular queues (IHI 0070, 3.5.1): an index of `log2` bits with a wrap flag above
-// it.
+// Index arithmetic of the mirrored circular queues (IHI 0070, 3.5.1): an index with a wrap flag above it.
 #pragma once
 
 #include <algorithm>
@@ -10,19 +9,19 @@
 namespace weir::vsmmu {
 
 struct Ring {
-  IPA base;         // of entry 0, aligned as the SMMU aligns it
-  unsigned log2{};  // entries, at most 19
+  IPA base;                // of entry 0, aligned as the SMMU aligns it
+  std::uint32_t both = 1;  // of an index: index bits and wrap flag, that is 2 * entries - 1
 
   // `address` as in the BASE register, `log2size` capped at `max_log2` (6.3.26); entries of 2^`entry_log2` bytes.
   static constexpr Ring make(std::uint64_t address, std::uint64_t log2size, unsigned max_log2, unsigned entry_log2) {
-    const auto log2 = static_cast<unsigned>(std::min<std::uint64_t>(log2size, max_log2));
+    const auto log2 = static_cast<unsigned>(std::min<std::uint64_t>(log2size, max_log2));  // at most 19
     const std::uint64_t alignment = std::max<std::uint64_t>(32, std::uint64_t{1} << (log2 + entry_log2));
-    return {IPA{address}.align_down(alignment), log2};
+    return {IPA{address}.align_down(alignment), (std::uint32_t{2} << log2) - 1};
   }
 
-  [[nodiscard]] constexpr std::uint32_t entries() const { return std::uint32_t{1} << log2; }
-  [[nodiscard]] constexpr std::uint32_t slot(std::uint32_t index) const { return index & (entries() - 1); }
-  [[nodiscard]] constexpr std::uint32_t normal(std::uint32_t index) const { return index & (2 * entries() - 1); }
+  [[nodiscard]] constexpr std::uint32_t entries() const { return both / 2 + 1; }
+  [[nodiscard]] constexpr std::uint32_t slot(std::uint32_t index) const { return index & (both / 2); }
+  [[nodiscard]] constexpr std::uint32_t normal(std::uint32_t index) const { return index & both; }
   [[nodiscard]] constexpr std::uint32_t next(std::uint32_t index, std::uint32_t n = 1) const {
     return normal(index + n);
   }

@@ -97,7 +97,7 @@ VSmmu::VSmmu(const Announced& announced, const Surroundings& surroundings, const
               .widen = bounds.widen},
       registers_{surroundings.pages, announced_},
       irqs_{announced_, registers_, lock_, surroundings.interrupts},
-      plain_va_{rules::plain_va(announced_.idr0.get<smmu::IDR0::ASID16>())} {}
+      plain_va_{announced_.idr0.get<smmu::IDR0::ASID16>()} {}
 
 VSmmu::~VSmmu() { shutdown(); }
 
@@ -112,6 +112,7 @@ void VSmmu::reset() {
   queue_.post(0);  // as CMDQ_PROD now reads
   (void)queue_.take_posted(false);
   cmdq_error_ = false;
+  set_consuming();
   gbpa_applied_ = false;
   start_restream(Pending::cr0, 0, stream_count_);
   finish_all();
@@ -131,6 +132,7 @@ void VSmmu::shutdown() {
     stream_count_ = 0;
     registers_.reset();  // nothing is enabled any more
   }
+  set_consuming();
   queue_.stop();
   fanout_.forget();
   held_.reset();  // while the tags still hear of what becomes unmapped
@@ -141,6 +143,7 @@ void VSmmu::shutdown() {
 
 Counters VSmmu::counters() const {
   Counters c = counters_;
+  c.syncs = c.commands[static_cast<std::size_t>(smmu::Opcode::SYNC)];
   c.exits = exits_.load(std::memory_order_relaxed);
   const SpinLock::Guard guard{lock_};
   c.events = events_;
@@ -170,6 +173,10 @@ Progress VSmmu::write(std::uint32_t offset, unsigned size, std::uint64_t value) 
     queue_.post(wr);
     return serve_queue();
   }
+  return write_other(offset, size, value);
+}
+
+[[gnu::noinline]] Progress VSmmu::write_other(std::uint32_t offset, unsigned size, std::uint64_t value) {
   // Consumers never wait for commands.
   if (size == 4 && (offset == static_cast<std::uint32_t>(Reg::EVENTQ_CONS) ||
                     offset == static_cast<std::uint32_t>(Reg::PRIQ_CONS))) {
@@ -213,6 +220,7 @@ Progress VSmmu::store(std::uint32_t offset, unsigned size, std::uint64_t value) 
     cmdq_error_ = registers_.errors().get<smmu::GERROR::CMDQ_ERR>();
     if (effect == Effect::irq_ctrl) irqs_.acknowledge();
   }
+  set_consuming();
   switch (effect) {
     case Effect::none:
     case Effect::irq_ctrl:  // acknowledged above
@@ -255,8 +263,11 @@ void VSmmu::acknowledge_cr0() {
         Ring::make(base.get<smmu::CMDQ_BASE::ADDR>(), base.get<smmu::CMDQ_BASE::LOG2SIZE>(), announced_.cmdq_log2(), 4),
         registers_.cmdq_cons().get<smmu::CMDQ_CONS::RD>());
   }
-  const SpinLock::Guard guard{lock_};
-  registers_.acknowledge_cr0();
+  {
+    const SpinLock::Guard guard{lock_};
+    registers_.acknowledge_cr0();
+  }
+  set_consuming();
 }
 
 void VSmmu::acknowledge_gbpa() {

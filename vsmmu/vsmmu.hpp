@@ -225,13 +225,17 @@ class VSmmu {
 
   [[nodiscard]] static std::expected<void, CreateFailure> join(Backing& b, stage2::S2Domain& domain, bool precise);
   [[nodiscard]] Progress serve_queue();
+  [[nodiscard]] Progress write_other(std::uint32_t offset, unsigned size, std::uint64_t value);
   [[nodiscard]] Progress store(std::uint32_t offset, unsigned size, std::uint64_t value);
   [[nodiscard]] Progress consume(Bounds& left);
-  void execute_copied(Bounds& left);
-  [[nodiscard]] std::size_t run_of(std::span<const smmu::Command> c) const;
-  [[nodiscard]] bool consuming() const;
+  [[nodiscard]] bool execute_copied(Bounds& left);
+  [[nodiscard]] std::size_t invalidate_run(std::span<const smmu::Command> copied, Bounds& left);
+  void set_consuming();
   [[nodiscard]] Step execute(const smmu::Command& c);
+  [[nodiscard]] Step execute_other(const smmu::Command& c);
   [[nodiscard]] bool finish_pending(Bounds& left);
+  [[nodiscard]] bool finish_sync(Bounds& left);
+  [[nodiscard]] bool finish_streams(Bounds& left);
   void finish_all();
   [[nodiscard]] bool drain_events(Bounds& left);
   void complete_sync();
@@ -331,7 +335,7 @@ class VSmmu {
   std::atomic<bool> atc_timeouts_noted_{false};
 
   // The owner's alone.
-  smmu::GuestMask plain_va_;  // of this guest's NH_VAs
+  rules::PlainVa plain_va_;
   CommandQueue queue_;
   Fanout fanout_;
   std::unique_ptr<HeldContexts> held_;  // precise mode
@@ -342,6 +346,7 @@ class VSmmu {
   unsigned to_drain_ = 0;       // events of the first of them, at most; 0: not begun
   bool atc_issued_ = false;     // some stream's atc_issued is set
   bool cmdq_error_ = false;     // GERROR.CMDQ_ERR is active
+  bool consuming_ = false;      // CMDQEN is acknowledged, without an error; see set_consuming()
   bool gbpa_applied_ = false;   // the value of GBPA.ABORT that streams follow while SMMUEN is 0
   Counters counters_;
 };
