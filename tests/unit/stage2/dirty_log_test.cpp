@@ -291,6 +291,38 @@ TEST_F(DirtyLogTest, LoansStayWhileTheBorrowersLogIsOn) {
   EXPECT_TRUE(m.sound());
 }
 
+// More than a step copies, with holes in between.
+TEST(DirtyLogSteps, AllThatWasLentIsInTheLogsTable) {
+  struct Cpus final : CpuTables {
+    [[nodiscard]] std::expected<void, Error> use_log(S2Domain&, bool) override { return {}; }
+  } cpus;
+  FakeTablePages pages;
+  ImmediateGrace grace;
+  auto domain = *S2Domain::create(*Geometry::make(40, smmu::AddressSize::bits44), pages, grace, {.table = {.bbml = 2}});
+  ASSERT_TRUE(domain->map(kRam, kPhysical, 2_MiB, {}));
+  for (const std::uint64_t at : {std::uint64_t{0}, 100_MiB, 900_MiB})
+    ASSERT_TRUE(domain->map(kLoans + at, kPhysical + 1_GiB + at, 3 * DirtyLog::kStep / 2, {}));
+  DirtyLog log{*domain, &cpus, {kRam, 2_MiB}, {kLoans, 1_GiB}};
+  unsigned steps = 1;
+  for (std::uint64_t left = 1; left != 0; ++steps) {
+    const auto got = log.start();
+    ASSERT_TRUE(got);
+    left = *got;
+    ASSERT_LT(steps, 1000u);
+  }
+  EXPECT_GT(steps, 5u);
+  for (std::uint64_t at = 0; at < 1_GiB; at += 1_MiB) {
+    const auto meant = domain->table().lookup(kLoans + at);
+    const auto found = domain->logged().lookup(kLoans + at);
+    ASSERT_EQ(found.has_value(), meant.has_value()) << at;
+    if (found) {
+      EXPECT_EQ(found->at, meant->at) << at;
+    }
+  }
+  while (log.stop() != 0) {
+  }
+}
+
 // --- Failures --------------------------------------------------------------------------------------------------------
 
 TEST_F(DirtyLogTest, EachAllocationMayFail) {
