@@ -26,13 +26,13 @@ BUILD = REPOSITORY / "build/mutation"
 # Who uses what a mutant changes in a header, and is compiled again; for other headers, all sources of the folder that include them.
 # An inline function that others have too is linked from these, which come first.
 USERS = {
-    "vsmmu/command_rules.hpp": ["vsmmu/commands.cpp"],
+    "vsmmu/command_rules.hpp": ["vsmmu/commands.cpp", "vsmmu/vsmmu.cpp"],
     "guest-abi/smmu/command.hpp": ["vsmmu/commands.cpp"],
     "vsmmu/fanout.hpp": ["vsmmu/commands.cpp", "vsmmu/fanout.cpp"],
     "vsmmu/range.hpp": ["vsmmu/fanout.cpp"],
     "guest-abi/smmu/event.hpp": ["vsmmu/event_rebuild.cpp"],
     "vsmmu/register_rules.hpp": ["vsmmu/register_file.cpp"],
-    "vsmmu/register_file.hpp": ["vsmmu/irq.cpp", "vsmmu/event_queue.cpp"],
+    "vsmmu/register_file.hpp": ["vsmmu/irq.cpp", "vsmmu/event_queue.cpp", "vsmmu/commands.cpp"],
     "hyp/vm/guest_memory.hpp": ["tests/unit/vm/guest_memory_test.cpp"],
 }
 FEW, ALL = 60, 400  # seconds for the expected tests, and for all: who hangs is noticed too

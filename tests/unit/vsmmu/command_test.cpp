@@ -325,6 +325,18 @@ TEST_F(Commands, BatchesLongerThanTheBufferKeepTheirOrder) {
   EXPECT_EQ(smmu1.syncs, 1u);
 }
 
+// And so if each has to be taken alone, because the next one has another ASID.
+TEST_F(Commands, LongBatchesOfMixedAsids) {
+  const auto asid = [](unsigned i) { return static_cast<std::uint16_t>(1 + i % 2); };
+  for (unsigned i = 0; i < 200; ++i) guest.queue(nh_va(asid(i), i * kPage4K));
+  guest.submit({sync_none()});
+  for (unsigned n : {0u, 1u}) {
+    const auto all = machine.smmus[n]->all<TlbiNhVa>();
+    ASSERT_EQ(all.size(), 200u);
+    for (unsigned i = 0; i < 200; ++i) EXPECT_EQ(all[i], tlbi_nh_va(vmid(n), ASID{asid(i)}, IOVA{i * kPage4K}, true));
+  }
+}
+
 // --- Dirty tags ------------------------------------------------------------------------------------------------------
 
 TEST_F(Commands, TagsAreDirtyUntilNhAllWithoutStage1Streams) {

@@ -317,6 +317,9 @@ TEST_F(NoGlobals, ARunGoesUnderTheHostAsidOfEachInstance) {
     EXPECT_EQ(sent(i), (std::vector<Command>{tlbi_nh_va(vmid(i), host(vsid, i), IOVA{0x7000}, true),
                                              tlbi_nh_va(vmid(i), host(vsid, i), IOVA{0x8000}, true),
                                              tlbi_nh_va(vmid(i), host(vsid, i), IOVA{0x9000}, true)}));
+  submit({nh_va(1, 0x7000), sync_none()});  // and one alone
+  for (const auto& [vsid, i] : {std::pair{kA, 0u}, std::pair{kB, 1u}})
+    EXPECT_EQ(sent(i), (std::vector<Command>{tlbi_nh_va(vmid(i), host(vsid, i), IOVA{0x7000}, true)}));
 }
 
 // NH_VA also removes global entries, whichever ASID made them.
