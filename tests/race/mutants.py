@@ -57,8 +57,8 @@ MUTANTS = [
     Mutant("read-only-pages-not-logged", "stage2/table_walk.cpp", "    return stores_pass(page) ? page : logged(page, writable, true);",
            "    return stores_pass(page) || !writable ? page : logged(page, writable, true);", "*Log*:" + MACHINE),
     Mutant("log-freed-under-el2", "stage2/domain.cpp",
-           "    change.unlock();\n    grace_.synchronize();\n    change.lock();\n    if (TableClass* const log",
-           "    if (TableClass* const log", MACHINE),
+           "    change.unlock();\n    grace_.synchronize();\n    gone.release();\n    return {};",
+           "    change.unlock();\n    gone.release();\n    return {};", "*LogsCome*"),
     Mutant("vmid-by-load-and-store", "stage2/tag.cpp", "(std::uint64_t{1} << bit), std::memory_order_acquire,",
            "(std::uint64_t{1} << bit), std::memory_order_relaxed,", "*Vmid*"),
 ]

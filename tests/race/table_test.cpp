@@ -5,6 +5,8 @@
 #include <atomic>
 #include <memory>
 
+#include "stage2/dirty_log.hpp"
+#include "stage2/domain.hpp"
 #include "stage2/retire.hpp"
 #include "tests/race/threads.hpp"
 #include "tests/unit/fakes/arena_table_pages.hpp"
@@ -151,6 +153,42 @@ TEST_F(RaceTest, TheDirtyLogLosesNoWrite) {
   for (std::size_t i = 0; i < kPages; ++i) EXPECT_EQ(copied[i], world.memory[i].load()) << i;
   EXPECT_GT(world.looks, 1000u);
   EXPECT_TRUE(world.table->check_invariants());
+}
+
+// EL2 writes on while logs begin and end, whose tables come and go.
+TEST_F(RaceTest, LogsComeAndGoUnderEl2sWrites) {
+  struct Cpus final : stage2::CpuTables {
+    [[nodiscard]] std::expected<void, stage2::Error> use_log(stage2::S2Domain&, bool) override { return {}; }
+  } cpus;
+  test::ArenaTablePages pages;
+  PcpuGrace grace;
+  const auto domain = *stage2::S2Domain::create(*Geometry::make(40, smmu::AddressSize::bits48), pages, grace.grace, {});
+  ASSERT_TRUE(domain->map(IPA{kBase}, PA{kPhysical}, kPages * kPage4K, {}));
+  stage2::DirtyLog log{*domain, &cpus, {IPA{kBase}, kPages * kPage4K}, {}};
+  std::atomic<unsigned> writes{0};
+  unsigned logs = 0;
+  Threads threads;
+  for (unsigned i = 0; i < 3; ++i)
+    threads.add([&](std::mt19937_64& random) {
+      const stage2::Grace::ReadSection section{grace.grace};
+      log.written(IPA{kBase + pick(random, kPages) * kPage4K});
+      writes.fetch_add(1, std::memory_order_relaxed);
+    });
+  threads.add([&](std::mt19937_64& random) {
+    for (std::uint64_t left = 1; left != 0;) {
+      const auto started = log.start();
+      ASSERT_TRUE(started);
+      left = *started;
+    }
+    for (unsigned n = pick(random, 4); n != 0; --n) yield();
+    while (log.stop() != 0) {
+    }
+    ++logs;
+  });
+  threads.run(scaled(1000), seed());
+  EXPECT_GT(writes, 1000u);
+  EXPECT_GT(logs, 10u);
+  EXPECT_TRUE(domain->check_invariants());
 }
 
 }  // namespace
