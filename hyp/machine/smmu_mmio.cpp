@@ -15,6 +15,12 @@ void SmmuMmio::write_after_loads(smmu::Reg reg, std::uint32_t value) {
   dmb_sy();
   write32(at(reg), value);
 }
+// The SMMU looks at memory because of the register, so the order of the two stores is enough: no DSB. It then observes what
+// other pCPUs, and the guest on this one, stored before, too: barriers are cumulative.
+void SmmuMmio::write_after_stores(smmu::Reg reg, std::uint32_t value) {
+  dmb_oshst();
+  write32(at(reg), value);
+}
 void SmmuMmio::write64(smmu::Reg reg, std::uint64_t value) { weir::write64(at(reg), value); }
 
 std::optional<PA> SmmuMmio::allocate(std::size_t bytes) {
@@ -31,15 +37,6 @@ void* SmmuMmio::pointer(PA memory) { return direct(memory); }
   } else {
     clean_to_poc(memory, bytes);
   }
-}
-
-// The SMMU looks at memory because of the register, so the order of the two stores is enough: no DSB. It then observes what
-// other pCPUs, and the guest on this one, stored before, too: barriers are cumulative.
-void SmmuMmio::publish_and_write(const void* memory, std::size_t bytes, smmu::Reg reg, std::uint32_t value) {
-  if (!coherent_) [[unlikely]]
-    return SmmuHardware::publish_and_write(memory, bytes, reg, value);
-  dmb_oshst();
-  write32(at(reg), value);
 }
 
 [[gnu::noinline]] void SmmuMmio::collect(const void* memory, std::size_t bytes) {

@@ -13,11 +13,12 @@ class SmmuMmio final : public SmmuHardware {
   std::uint32_t read(smmu::Reg reg) override;
   void write(smmu::Reg reg, std::uint32_t value) override;
   void write_after_loads(smmu::Reg reg, std::uint32_t value) override;
+  void write_after_stores(smmu::Reg reg, std::uint32_t value) override;
   void write64(smmu::Reg reg, std::uint64_t value) override;
+  [[nodiscard]] bool coherent() const override { return coherent_; }
   [[nodiscard]] std::optional<PA> allocate(std::size_t bytes) override;
   [[nodiscard]] void* pointer(PA at) override;
   void publish(const void* at, std::size_t bytes) override;
-  void publish_and_write(const void* at, std::size_t bytes, smmu::Reg reg, std::uint32_t value) override;
   void collect(const void* at, std::size_t bytes) override;
   [[nodiscard]] std::uint64_t microseconds() override;
   void relax() override;

@@ -34,9 +34,10 @@ bool CommandQueue::init(unsigned most_log2) {
   const std::uint32_t pcpus = std::max(hardware_.pcpus(), 1U);
   const std::uint32_t shares = pcpus + 1;  // and what is appended while nobody counts
   const unsigned log2 = std::min(most_log2, static_cast<unsigned>(std::bit_width(shares * kQuota - 1)));
-  size_ = std::uint32_t{1} << log2;
-  quota_ = std::clamp(size_ / shares, 1U, kQuota);
-  const auto memory = hardware_.allocate(std::max<std::size_t>(size_ * sizeof(smmu::Command), kPage4K));
+  slot_mask_ = (std::uint32_t{1} << log2) - 1;
+  index_mask_ = 2 * size() - 1;
+  quota_ = std::clamp(size() / shares, 1U, kQuota);
+  const auto memory = hardware_.allocate(std::max<std::size_t>(size() * sizeof(smmu::Command), kPage4K));
   if (!memory) return false;
   ring_ = static_cast<smmu::Command*>(hardware_.pointer(*memory));
   hardware_.write64(Reg::CMDQ_BASE, smmu::CMDQ_BASE{}
@@ -49,35 +50,50 @@ bool CommandQueue::init(unsigned most_log2) {
   return true;
 }
 
+// The commands [first, end), in the ring. An SMMU that is not coherent comes here for all that it is to do: its pushes are
+// never plain.
 void CommandQueue::submit(std::uint64_t first, std::uint64_t end) {
-  const std::uint64_t start = first & (size_ - 1);
-  const std::uint64_t until_wrap = std::min<std::uint64_t>(end - first, size_ - start);
-  if (until_wrap < end - first) [[unlikely]]
-    hardware_.publish(&ring_[0], (end - first - until_wrap) * sizeof(smmu::Command));
-  produced_.store(end, std::memory_order_release);
-  hardware_.publish_and_write(&ring_[start], until_wrap * sizeof(smmu::Command), Reg::CMDQ_PROD, index_of(end));
+  if (!hardware_.coherent()) {
+    const std::uint64_t until_wrap = std::min<std::uint64_t>(end - first, size() - (first & slot_mask_));
+    hardware_.publish(&slot(first), until_wrap * sizeof(smmu::Command));
+    if (until_wrap < end - first) hardware_.publish(&ring_[0], (end - first - until_wrap) * sizeof(smmu::Command));
+  }
+  produced_.store(end, std::memory_order_relaxed);
+  if (hardware_.coherent())
+    hardware_.write_after_stores(Reg::CMDQ_PROD, index_of(end));
+  else
+    hardware_.write(Reg::CMDQ_PROD, index_of(end));
 }
+
+std::uint64_t CommandQueue::find_plain_until() const {
+  if (atc_ || !hardware_.coherent() || dead_.load(std::memory_order_relaxed)) return 0;
+  const std::uint64_t ring_end = (produced_.load(std::memory_order_relaxed) | slot_mask_) + 1;
+  return std::min(consumed_.load(std::memory_order_acquire) + quota_, ring_end);
+}
+
+// Opcodes of what is for devices (ATC_INV is one, and the answers to them) and CMD_SYNC have it, the others have not.
+constexpr std::uint64_t kForDevices = 0x40;
+static_assert((static_cast<unsigned>(smmu::Opcode::ATC_INV) & kForDevices) != 0);
 
 [[gnu::always_inline]] inline bool CommandQueue::append_plain(std::span<const smmu::Command> commands, bool sync) {
   const std::uint64_t start = produced_.load(std::memory_order_relaxed);
   const std::uint64_t end = start + commands.size() + (sync ? 1 : 0);
-  const std::uint64_t index = start & (size_ - 1);
-  if (end - consumed_.load(std::memory_order_acquire) > quota_ || index + (end - start) > size_ || atc_ ||
-      dead_.load(std::memory_order_relaxed)) [[unlikely]]
+  if (end > plain_until_) [[unlikely]]
     return false;
-  smmu::Command* const first = ring_ + index;
-  smmu::Command* at = first;
+  smmu::Command* at = &slot(start);
+  std::uint64_t bits = 0;
   for (const smmu::Command& c : commands) {
-    if (c.opcode() == smmu::Opcode::ATC_INV) [[unlikely]]
-      return false;
+    bits |= c.words[0];
     *at++ = c;
   }
+  if ((bits & kForDevices) != 0) [[unlikely]]
+    return false;
   if (sync) {
     *at = smmu::sync_none();
-    ++counters_.syncs;
+    ++syncs_;
   }
-  produced_.store(end, std::memory_order_release);
-  hardware_.publish_and_write(first, (end - start) * sizeof(smmu::Command), Reg::CMDQ_PROD, index_of(end));
+  produced_.store(end, std::memory_order_relaxed);
+  hardware_.write_after_stores(Reg::CMDQ_PROD, index_of(end));
   return true;
 }
 
@@ -94,7 +110,8 @@ Ticket CommandQueue::push(std::span<const smmu::Command> commands, bool sync) {
   for (;;) {
     {
       const SpinLock::Guard guard{lock_};
-      if (dead_.load(std::memory_order_relaxed) || append(commands, sync))
+      plain_until_ = find_plain_until();
+      if (append_plain(commands, sync) || dead_.load(std::memory_order_relaxed) || append(commands, sync))
         return produced_.load(std::memory_order_relaxed);
     }
     static_cast<void>(look());
@@ -107,7 +124,7 @@ bool CommandQueue::append(std::span<const smmu::Command>& commands, bool sync) {
   const std::uint64_t consumed = consumed_.load(std::memory_order_acquire);
   Share& share = shares_[hardware_.pcpu() % kMaxPcpus];
   const std::uint32_t mine = share.outstanding(consumed);
-  const std::uint64_t room = std::min<std::uint64_t>(quota_ - std::min(mine, quota_), size_ - (start - consumed));
+  const std::uint64_t room = std::min<std::uint64_t>(quota_ - std::min(mine, quota_), size() - (start - consumed));
   // Not a few at a time, each with a store of PROD.
   if (room < commands.size() + (sync ? 1 : 0) && room < (quota_ + 1) / 2) return false;
 
@@ -117,7 +134,7 @@ bool CommandQueue::append(std::span<const smmu::Command>& commands, bool sync) {
     slot(at++) = atc_ ? sync_behind_atc(*atc_) : smmu::Command{smmu::sync_none()};
     if (atc_) atc_end_.store(at, std::memory_order_relaxed);
     atc_.reset();
-    ++counters_.syncs;
+    ++syncs_;
   };
   for (; at != end && !commands.empty(); commands = commands.subspan(1)) {
     const smmu::Command& c = commands.front();
@@ -127,6 +144,7 @@ bool CommandQueue::append(std::span<const smmu::Command>& commands, bool sync) {
       if (atc_ && *atc_ != sid) append_sync();
       if (at == end) break;
       atc_ = sid;
+      plain_until_ = 0;
       atc_end_.store(at + 1, std::memory_order_relaxed);
     }
     slot(at++) = c;
@@ -140,37 +158,37 @@ bool CommandQueue::append(std::span<const smmu::Command>& commands, bool sync) {
   return all;
 }
 
-[[gnu::always_inline]] inline std::uint64_t CommandQueue::look() {
+std::uint64_t CommandQueue::look() {
   // `produced` before CONS: then CONS can only be ahead of what is computed here, never behind.
   const std::uint64_t produced = produced_.load(std::memory_order_acquire);
-  const std::uint32_t cons = hardware_.read(Reg::CMDQ_CONS);
+  const smmu::CMDQ_CONS cons{{{hardware_.read(Reg::CMDQ_CONS)}}};
   std::atomic_thread_fence(std::memory_order_acquire);  // what was lost before CONS is known behind it
-  std::uint64_t now = produced;
-  if (cons != index_of(produced)) [[unlikely]]
-    now = position_of(smmu::CMDQ_CONS{{{cons}}}, produced);
-  std::uint64_t seen = consumed_.load(std::memory_order_relaxed);
-  while (seen < now && !consumed_.compare_exchange_weak(seen, now, std::memory_order_acq_rel)) {
-  }
-  return now;
-}
-
-[[gnu::noinline]] std::uint64_t CommandQueue::position_of(smmu::CMDQ_CONS cons, std::uint64_t produced) {
   if (cons.get<smmu::CMDQ_CONS::ERR>() != smmu::CmdqError::CERROR_NONE) recover();
   const std::uint32_t outstanding = index_of(index_of(produced) - std::uint64_t{cons.get<smmu::CMDQ_CONS::RD>()});
   // More than the queue holds: others appended meanwhile, and the SMMU is past `produced`.
-  return outstanding > size_ ? produced : produced - outstanding;
+  const std::uint64_t now = outstanding > size() ? produced : produced - outstanding;
+  if (consumed_.load(std::memory_order_relaxed) < now) consumed_.store(now, std::memory_order_release);
+  return now;
 }
 
+// Nearly always nobody has seen it yet. CONS cannot be a whole ring before the ticket, so what index_of() leaves of their
+// distance says on which side it is, unless others came much further meanwhile: then look() sees it.
 bool CommandQueue::completed(Ticket ticket) {
-  if (consumed_.load(std::memory_order_acquire) >= ticket || look() >= ticket) [[likely]]
-    if (lost_.load(std::memory_order_relaxed) >= ticket) [[likely]]
-      return true;
-  return completed_after_all(ticket);
+  if (consumed_.load(std::memory_order_acquire) < ticket) [[likely]] {
+    const std::uint32_t cons = hardware_.read(Reg::CMDQ_CONS);
+    std::atomic_thread_fence(std::memory_order_acquire);  // as in look()
+    const std::uint32_t beyond = index_of(cons - ticket);
+    if (beyond > slot_mask_) [[unlikely]]
+      return completed_after_all(ticket);
+    consumed_.store(ticket + beyond, std::memory_order_release);
+  }
+  return lost_.load(std::memory_order_relaxed) >= ticket || completed_after_all(ticket);
 }
 
 [[gnu::noinline]] bool CommandQueue::completed_after_all(Ticket ticket) {
   if (dead_.load(std::memory_order_acquire)) return true;
-  if (consumed_.load(std::memory_order_acquire) >= ticket && covered()) return true;
+  const std::uint64_t consumed = std::max(consumed_.load(std::memory_order_acquire), look());
+  if (consumed >= ticket && (lost_.load(std::memory_order_relaxed) >= ticket || covered())) return true;
   poll_in_vain();
   return false;
 }
@@ -202,6 +220,12 @@ void CommandQueue::watch() {
   if (still > (endpoint ? kGiveUpAtc : kGiveUp) && !dead_.load(std::memory_order_relaxed)) die();
 }
 
+// What is in the ring before that position may be looked at.
+std::uint64_t CommandQueue::appended() {
+  const SpinLock::Guard guard{lock_};
+  return produced_.load(std::memory_order_relaxed);
+}
+
 void CommandQueue::recover() {
   const SpinLock::Guard guard{recovery_};
   if (dead_.load(std::memory_order_relaxed)) return;
@@ -209,9 +233,8 @@ void CommandQueue::recover() {
   smmu::GERRORN acknowledged{{{hardware_.read(Reg::GERRORN)}}};
   if (active.get<smmu::GERROR::CMDQ_ERR>() == acknowledged.get<smmu::GERRORN::CMDQ_ERR>()) return;
   const smmu::CMDQ_CONS cons{{{hardware_.read(Reg::CMDQ_CONS)}}};
-  const std::uint64_t produced = produced_.load(std::memory_order_acquire);
-  const std::uint64_t position =
-      produced - index_of(index_of(produced) - std::uint64_t{cons.get<smmu::CMDQ_CONS::RD>()});
+  const std::uint64_t end = appended();
+  const std::uint64_t position = end - index_of(index_of(end) - std::uint64_t{cons.get<smmu::CMDQ_CONS::RD>()});
   if (!settle(cons.get<smmu::CMDQ_CONS::ERR>(), position)) return;
   acknowledged.set<smmu::GERRORN::CMDQ_ERR>(active.get<smmu::GERROR::CMDQ_ERR>());
   hardware_.write(Reg::GERRORN, acknowledged.words[0]);
@@ -242,7 +265,7 @@ void CommandQueue::atc_timed_out(StreamID sid, std::uint64_t position) {
     refused_[n % refused_.size()].store(sid.value, std::memory_order_relaxed);
     refused_count_.store(std::min(n + 1, static_cast<std::uint32_t>(refused_.size())), std::memory_order_release);
   }
-  const std::uint64_t end = produced_.load(std::memory_order_acquire);
+  const std::uint64_t end = appended();
   for (std::uint64_t p = position + 1; p < end; ++p) {
     smmu::Command& later = slot(p);
     if (later.opcode() != smmu::Opcode::ATC_INV || stream_of(later) != sid) continue;
@@ -334,7 +357,9 @@ void CommandQueue::die() {
   log("%.*s: the command queue cannot be used any more: all DMA through this SMMU aborts",
       static_cast<int>(name_.size()), name_.data());
   if (listener_ != nullptr) listener_->on_dead_queue();
+  const SpinLock::Guard guard{lock_};
   dead_.store(true, std::memory_order_release);
+  plain_until_ = 0;
 }
 
 std::uint32_t CommandQueue::acknowledge_others() {

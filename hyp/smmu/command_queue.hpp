@@ -6,7 +6,7 @@
 // once, and waits for at most pCPUs * kQuota commands of theirs.
 //
 // Costs, without errors: push() is one DMB and one store of PROD for what the quota lets through at once, and no load from the
-// SMMU; completed() is one load of CONS, or none if another pCPU has seen far enough.
+// SMMU; completed() is one load of CONS, or none if another pCPU has seen far enough, and two if it is not complete.
 //
 // SYNCs are awaited at CONS and not by their MSI to memory (IDR0.MSI), which would spare these loads: an MSI does not
 // come when the queue stops at an error, so CONS has to be looked at all the same.
@@ -86,6 +86,7 @@ class CommandQueue {
   [[nodiscard]] Counters counters() const {
     Counters c = counters_;
     c.commands = produced_.load(std::memory_order_relaxed);
+    c.syncs = syncs_;
     return c;
   }
 
@@ -121,17 +122,19 @@ class CommandQueue {
   // Positions count entries since init(); an index register holds a position modulo twice the queue's size, which is
   // index and wrap flag in one.
   [[nodiscard]] std::uint32_t index_of(std::uint64_t position) const {
-    return static_cast<std::uint32_t>(position) & (2 * size_ - 1);
+    return static_cast<std::uint32_t>(position) & index_mask_;
   }
+  [[nodiscard]] std::uint32_t size() const { return slot_mask_ + 1; }
   // Loads CONS, recovers the queue if there is an error. What was consumed, or less.
   [[nodiscard]] std::uint64_t look();
   [[nodiscard]] std::uint64_t position_of(smmu::CMDQ_CONS cons, std::uint64_t produced);
   [[nodiscard]] bool completed_after_all(stage2::Ticket ticket);
-  // Of push(), with lock_ held. append_plain() is for the many that are few, fit before the ring's end and have no ATC_INV
-  // among them; false: these were not, and nothing is appended. append() takes as many of `commands` as there is room for and leaves the rest
-  // in it; true: all of it, and the SYNC.
+  // Of push(), with lock_ held. append_plain() is for the many that end before plain_until_ and have no ATC_INV among them;
+  // false: these were not, and nothing is appended. append() takes as many of `commands` as there is room for and leaves
+  // the rest in it; true: all of it, and the SYNC.
   [[nodiscard]] bool append_plain(std::span<const smmu::Command> commands, bool sync);
   [[nodiscard]] bool append(std::span<const smmu::Command>& commands, bool sync);
+  [[nodiscard]] std::uint64_t find_plain_until() const;
   stage2::Ticket push_in_parts(std::span<const smmu::Command> commands, bool sync);
   void submit(std::uint64_t first, std::uint64_t end);
   [[gnu::cold]] void poll_in_vain();
@@ -143,7 +146,8 @@ class CommandQueue {
   [[gnu::cold]] void atc_timed_out(StreamID sid, std::uint64_t position);
   void die();
   [[nodiscard]] bool covered();
-  [[nodiscard]] smmu::Command& slot(std::uint64_t position) const { return ring_[position & (size_ - 1)]; }
+  [[nodiscard]] std::uint64_t appended();
+  [[nodiscard]] smmu::Command& slot(std::uint64_t position) const { return ring_[position & slot_mask_]; }
 
   static constexpr std::uint32_t kPollsBetweenLooks = 4096;  // at the clock
   static constexpr std::uint64_t kStandstill = 1'000'000;    // microseconds until the log says so
@@ -153,24 +157,32 @@ class CommandQueue {
   static constexpr unsigned kAbortTries = 10;
   static constexpr std::uint64_t kNever = ~std::uint64_t{0};
 
+  // First what every push() and completed() needs. lock_ is of PROD and the ring, and of what is appended next; nobody
+  // waits for the SMMU with it held.
+  SpinLock lock_;
+  std::atomic<std::uint64_t> produced_{0};  // stored to with lock_ held
+  // Up to here a push() has nothing to look out for: the ring does not end, no more than the quota is in it, no ATC_INV waits
+  // for its SYNC, and the queue is not dead. Found anew when it is reached; under lock_.
+  std::uint64_t plain_until_ = 0;
+  smmu::Command* ring_ = nullptr;
+  std::uint32_t slot_mask_ = 0;
+  std::uint32_t index_mask_ = 0;
   SmmuHardware& hardware_;
+  std::uint64_t syncs_ = 0;                  // under lock_
+  std::atomic<std::uint64_t> consumed_{0};   // a lower bound; may go back when two store to it at once
+  std::atomic<std::uint64_t> lost_{kNever};  // position of the first command that was lost and is not yet made up for
+
+  std::uint32_t quota_ = 0;
   std::string_view name_;
   CommandQueueListener* listener_;
-  smmu::Command* ring_ = nullptr;
-  std::uint32_t size_ = 0;
-  std::uint32_t quota_ = 0;
-  SpinLock lock_;  // of PROD and the ring; nobody waits for the SMMU with it held
+  std::optional<StreamID> atc_;  // the stream of the ATC_INVs since the last SYNC in the ring; under lock_
   std::array<Share, kMaxPcpus> shares_{};
-  std::atomic<std::uint64_t> produced_{0};
-  std::atomic<std::uint64_t> consumed_{0};   // a lower bound
-  std::atomic<std::uint64_t> lost_{kNever};  // position of the first command that was lost and is not yet made up for
-  std::atomic<bool> dead_{false};
+  std::atomic<bool> dead_{false};                         // stored to with lock_ held
+  std::atomic<std::uint64_t> atc_end_{0};                 // behind the last ATC_INV, or the SYNC behind it
   std::array<std::atomic<std::uint32_t>, 64> refused_{};  // streams whose ATC is not spoken to
   std::atomic<std::uint32_t> refused_count_{0};
-  std::optional<StreamID> atc_;            // the stream of the ATC_INVs since the last SYNC in the ring; under lock_
-  std::atomic<std::uint64_t> atc_end_{0};  // behind the last ATC_INV, or the SYNC behind it
 
-  SpinLock recovery_;                    // of the rest
+  SpinLock recovery_;                    // of the rest; taken before lock_
   std::atomic<std::uint32_t> polls_{0};  // that found nothing new
   std::uint64_t watched_ = 0;            // what was consumed when progress was last seen,
   std::uint64_t watched_at_ = 0;         // and when,

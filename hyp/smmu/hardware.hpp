@@ -18,19 +18,19 @@ class SmmuHardware {
   virtual void write(smmu::Reg reg, std::uint32_t value) = 0;
   // The same, and earlier loads of what was collected are done: for CONS, which gives records back.
   virtual void write_after_loads(smmu::Reg reg, std::uint32_t value) { write(reg, value); }
+  // The same, if coherent(): earlier stores to memory are visible, published or not, as far as the SMMU looks at them
+  // because of the register: entries of a queue.
+  virtual void write_after_stores(smmu::Reg reg, std::uint32_t value) { write(reg, value); }
   virtual void write64(smmu::Reg reg, std::uint64_t value) = 0;
 
+  // The SMMU finds in memory what is in the CPUs' caches: publish() is but a barrier.
+  [[nodiscard]] virtual bool coherent() const = 0;
   // Zeroed and published memory, aligned to its size (a power of two, at least 4 KiB); nullopt when there is none.
   [[nodiscard]] virtual std::optional<PA> allocate(std::size_t bytes) = 0;
   // The pointer to what allocate() returned.
   [[nodiscard]] virtual void* pointer(PA at) = 0;
   // Makes stores to [at, at + bytes) visible to the SMMU: a clean if it is not coherent, and a barrier.
   virtual void publish(const void* at, std::size_t bytes) = 0;
-  // publish() and write() in one, for memory that the SMMU reads only once `reg` says so: entries of a queue.
-  virtual void publish_and_write(const void* at, std::size_t bytes, smmu::Reg reg, std::uint32_t value) {
-    publish(at, bytes);
-    write(reg, value);
-  }
   // Makes the SMMU's stores to [at, at + bytes) visible to loads that follow.
   virtual void collect(const void* at, std::size_t bytes) = 0;
 

@@ -30,9 +30,9 @@ R read(SmmuHardware& hardware, Reg reg) {
 
 SmmuInstance::SmmuInstance(unsigned index, std::string_view name, SmmuHardware& hardware, bool coherent)
     : index_{index},
+      coherent_{coherent},
       name_{name},
       hardware_{hardware},
-      coherent_{coherent},
       vmids_{read<IDR0>(hardware, Reg::IDR0).get<IDR0::VMID16>()} {}
 
 bool SmmuInstance::set_and_ack(Reg control, Reg ack, std::uint32_t value) {

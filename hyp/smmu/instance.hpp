@@ -114,13 +114,13 @@ class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener
   [[nodiscard]] StreamOwner* owner_of(StreamID sid);
 
   unsigned index_;
+  bool coherent_;
   std::string_view name_;
   SmmuHardware& hardware_;
-  bool coherent_;
+  CommandQueue commands_{hardware_, name_, this};  // near the start, for the offsets of what is used most
   const char* part_ = "";
   stage2::Capabilities capabilities_{};
   stage2::VmidAllocator vmids_;
-  CommandQueue commands_{hardware_, name_, this};
   StreamTable streams_{hardware_, commands_};
 
   SpinLock events_lock_;  // of the event queue; taken before any vSMMU's lock

@@ -50,12 +50,12 @@ void Smmu::write(Reg reg, std::uint32_t value) { mmio_write(static_cast<std::uin
 void Smmu::write64(Reg reg, std::uint64_t value) { mmio_write(static_cast<std::uint32_t>(reg), 8, value); }
 
 void Smmu::publish(const void* at, std::size_t bytes) {
-  if (!memory_.typed() || parameters_.coherent) return;
+  if (coherent()) return;
   if (const auto pa = memory_.address_of(at)) memory_.clean(*pa, bytes);
 }
 
 void Smmu::collect(const void* at, std::size_t bytes) {
-  if (!memory_.typed() || parameters_.coherent) return;
+  if (coherent()) return;
   if (const auto pa = memory_.address_of(at)) memory_.invalidate(*pa, bytes);
 }
 

@@ -50,6 +50,7 @@ class Smmu final : public SmmuHardware {
   void write64(smmu::Reg reg, std::uint64_t value) override;
   [[nodiscard]] std::optional<PA> allocate(std::size_t bytes) override { return memory_.allocate(bytes); }
   [[nodiscard]] void* pointer(PA at) override { return memory_.pointer(at); }
+  [[nodiscard]] bool coherent() const override { return !memory_.typed() || parameters_.coherent; }
   void publish(const void* at, std::size_t bytes) override;
   void collect(const void* at, std::size_t bytes) override;
   [[nodiscard]] std::uint64_t microseconds() override { return ++now_; }

@@ -55,6 +55,7 @@ class Hardware : public SmmuHardware {
     const UnseenLock lock{bench_.mutex};
     return model_.allocate(bytes);
   }
+  [[nodiscard]] bool coherent() const override { return true; }
   void* pointer(PA at) override {
     const UnseenLock lock{bench_.mutex};
     return model_.pointer(at);

@@ -48,6 +48,7 @@ class Pages final : public stage2::TablePages, public SmmuHardware {
     --in_use;
   }
   void* pointer(PA at) override { return physical() + at.value; }
+  bool coherent() const override { return true; }
   void publish(const void*, std::size_t) override {}
 
   // As an SMMU's driver sees it: its tables and queues come from here, too.

@@ -41,6 +41,7 @@ struct Hardware final : SmmuHardware {
   void write64(Reg reg, std::uint64_t value) override { fake.write64(reg, value); }
   std::optional<PA> allocate(std::size_t bytes) override { return fake.allocate(bytes); }
   void* pointer(PA at) override { return fake.pointer(at); }
+  bool coherent() const override { return fake.coherent(); }
   void publish(const void*, std::size_t) override {}
   void collect(const void*, std::size_t) override {}
   std::uint64_t microseconds() override { return fake.now += tick; }
@@ -295,6 +296,7 @@ struct Threaded final : SmmuHardware {
     return PA{0};
   }
   void* pointer(PA) override { return ring.get(); }
+  bool coherent() const override { return true; }
   void publish(const void*, std::size_t) override {}
   void collect(const void*, std::size_t) override {}
   std::uint64_t microseconds() override { return 0; }

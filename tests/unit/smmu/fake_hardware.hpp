@@ -26,6 +26,7 @@ struct FakeHardware final : SmmuHardware {
   bool acknowledges = true;
   bool eager = false;  // commands execute at once
   bool hung = false;   // or never
+  bool snoops = true;
   unsigned prod_stores = 0;
   std::uint64_t now = 0;
   std::function<void(smmu::Reg, std::uint32_t)> on_write;
@@ -85,6 +86,7 @@ struct FakeHardware final : SmmuHardware {
     return PA{reinterpret_cast<std::uint64_t>(memory.back().get())};
   }
   void* pointer(PA at) override { return reinterpret_cast<void*>(at.value); }
+  bool coherent() const override { return snoops; }
   void publish(const void*, std::size_t) override {}
   void collect(const void*, std::size_t) override {}
   std::uint64_t microseconds() override { return now += 1000; }
