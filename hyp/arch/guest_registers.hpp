@@ -9,11 +9,11 @@ namespace weir {
 
 // hyp/arch/vectors.S knows this layout.
 struct GuestRegisters {
-  std::uint64_t x[31]{};
+  std::uint64_t x[32]{};  // as instructions number them: the last is XZR, and 0
   std::uint64_t pc{};
   std::uint64_t pstate{};  // SPSR_EL2's format
 };
-static_assert(offsetof(GuestRegisters, pc) == 248 && offsetof(GuestRegisters, pstate) == 256);
+static_assert(offsetof(GuestRegisters, pc) == 256 && offsetof(GuestRegisters, pstate) == 264);
 
 // Why the guest stopped running: which vector of the lower-EL group was taken.
 enum class ExitKind : std::uint32_t {

@@ -106,7 +106,7 @@ enter_guest:                                // x1 -> GuestRegisters
     ldp     x25, x26, [x1, #200]
     ldp     x27, x28, [x1, #216]
 enter_kept:                                 // the same, and x19-x28 are the guest's
-    ldp     x2, x3, [x1, #248]              // PC, PSTATE
+    ldp     x2, x3, [x1, #256]              // PC, PSTATE
     msr     elr_el2, x2
     msr     spsr_el2, x3
     ldp     x29, x30, [x1, #232]
@@ -143,7 +143,7 @@ guest_exit:                                 // x0 -> GuestRegisters, holding x1 
     mrs     x3, elr_el2
     mrs     x4, spsr_el2
     str     x2, [x0]
-    stp     x3, x4, [x0, #248]
+    stp     x3, x4, [x0, #256]
     ldp     x2, x0, [sp, #FRAME_EXITED]
     add     x29, sp, #FRAME_RECORD
     blr     x2                              // x19-x28 are the guest's now and again behind it

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <span>
 
 #include "hyp/arch/barriers.hpp"
 #include "hyp/arch/cache.hpp"
@@ -123,7 +124,7 @@ void test_guest() {
     good = kind == ExitKind::synchronous &&
            READ_SYSREG_AS(EsrEl2, esr_el2).get<EsrEl2::EC>() == ExceptionClass::hvc64 && guest.pstate == kEl1hMasked &&
            guest.pc == page->value + bytes - sizeof(std::uint32_t);
-    for (const std::uint64_t x : guest.x) good = good && x == round;
+    for (const std::uint64_t x : std::span{guest.x}.first<31>()) good = good && x == round;
   }
   check(good, "1000 calls of a guest, all registers kept");
   free_pages(*page, kPage4K);

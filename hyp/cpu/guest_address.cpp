@@ -45,11 +45,13 @@ std::optional<IPA> ipa_of(ParEl1 par, std::uint64_t va) {
 }  // namespace
 
 // S1E1R does not look at PSTATE.PAN.
+std::optional<IPA> translate_as_el1(std::uint64_t va) {
+  return ipa_of(address_translate([va] { asm volatile("at s1e1r, %0" ::"r"(va) : "memory"); }), va);
+}
+
 std::optional<IPA> translate(const Vcpu& vcpu, std::uint64_t va) {
-  const ParEl1 par = address_translate([va] { asm volatile("at s1e1r, %0" ::"r"(va) : "memory"); });
-  if (par.get<ParEl1::F>()) [[unlikely]]
-    return translate_as_el0(vcpu, va);
-  return ipa_of(par, va);
+  const auto ipa = translate_as_el1(va);
+  return ipa ? ipa : translate_as_el0(vcpu, va);
 }
 
 std::optional<std::uint32_t> fetch_instruction(const Vcpu& vcpu) {

@@ -37,11 +37,11 @@ class VcpuPort final : public MmioPort {
   void set_vector(unsigned n, VectorValue value) override { write_vector_register(n, value); }
 
   MmioResult read(IPA at, unsigned size, std::uint64_t& value) override {
-    const MmioBus::Found found = vcpu_.vm().bus().find(at, size, vcpu_.recent_device);
+    const MmioBus::Found found = vcpu_.vm().bus().find(at, vcpu_.recent_device);
     return found.device != nullptr ? found.device->read(vcpu_, {found.offset, size}, value) : MmioResult::abort;
   }
   MmioResult write(IPA at, unsigned size, std::uint64_t value) override {
-    const MmioBus::Found found = vcpu_.vm().bus().find(at, size, vcpu_.recent_device);
+    const MmioBus::Found found = vcpu_.vm().bus().find(at, vcpu_.recent_device);
     return found.device != nullptr ? found.device->write(vcpu_, {found.offset, size}, value) : MmioResult::abort;
   }
 

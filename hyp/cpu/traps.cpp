@@ -102,7 +102,10 @@ std::optional<IPA> fault_ipa(const Vcpu& vcpu, AbortIss iss, std::uint64_t far) 
 }
 
 // `bytes`: 1 to 8.
-std::uint64_t low_bytes(std::uint64_t value, unsigned bytes) { return value & (~std::uint64_t{0} >> (64 - 8 * bytes)); }
+std::uint64_t low_bytes(std::uint64_t value, unsigned bytes) {
+  const unsigned rest = 64 - 8 * bytes;
+  return value << rest >> rest;
+}
 
 // Any other, by the instruction itself. One that cannot be read any more, though the CPU just executed it, has been
 // unmapped by another vCPU: executing it again gives the guest its own fault.
@@ -202,47 +205,59 @@ constexpr std::uint64_t kDescribedMask =
 constexpr std::uint64_t kDescribed =
     EsrEl2{}.set<EsrEl2::EC>(ExceptionClass::data_abort_lower).words[0] | AbortIss::ISV::mask;
 
-// The fast path: nearly all of these are accesses to a device, and nearly all stores. True: no register was changed.
-bool handle_described(Vcpu& vcpu, EsrEl2 esr) {
+GuestNext emulate_described_store(Vcpu& vcpu, AbortIss iss, MmioBus::Found found, unsigned size) {
+  vcpu.exits.count(ExitCause::mmio);
+  const auto result =
+      found.device->write(vcpu, {found.offset, size}, low_bytes(vcpu.reg(iss.get<AbortIss::SRT>()), size));
+  if (result != MmioResult::done) [[unlikely]] {
+    unfinished_access(vcpu, result);
+    return GuestNext::enter;
+  }
+  skip_instruction(vcpu);
+  return GuestNext::enter_kept;
+}
+
+[[gnu::noinline]] GuestNext handle_described(Vcpu& vcpu, EsrEl2 esr) {
   AbortIss iss;
   iss.words[0] = esr.get<EsrEl2::ISS>();
   const auto other = [&] {
     handle_other_abort(vcpu, esr, false);
-    return false;
+    return GuestNext::enter;
   };
   const std::uint8_t fsc = iss.get<AbortIss::FSC>();
-  if (is_aarch32(vcpu)) [[unlikely]]
-    return other();
-  IPA ipa;
-  if ((fsc & kFaultClass) == kPermission) {
-    const auto translated = translate(vcpu, READ_SYSREG(far_el2));
-    if (!translated) [[unlikely]]
-      return true;
-    ipa = *translated;
-  } else if (is_walk_fault(fsc)) {
-    ipa = walk_fault_ipa(READ_SYSREG(far_el2));
-  } else {
-    return other();
-  }
+  if (is_aarch32(vcpu) || (!is_walk_fault(fsc) && (fsc & kFaultClass) != kPermission)) return other();
+  const auto ipa = fault_ipa(vcpu, iss, READ_SYSREG(far_el2));
+  if (!ipa) return GuestNext::enter_kept;
   const unsigned size = 1U << iss.get<AbortIss::SAS>();
-  const MmioBus::Found found = vcpu.vm().bus().find(ipa, size, vcpu.recent_device);
-  if (found.device == nullptr || !ipa.aligned(size)) [[unlikely]]
-    return other();
+  if (!ipa->aligned(size)) return other();
+  const MmioBus::Found found = vcpu.vm().bus().find(*ipa, vcpu.recent_device);
+  if (found.device == nullptr) return other();
+  if (iss.get<AbortIss::WNR>()) {
+    if (iss.get<AbortIss::AR>()) dmb_ish();
+    return emulate_described_store(vcpu, iss, found, size);
+  }
   vcpu.exits.count(ExitCause::mmio);
-  const MmioAccess access{found.offset, size};
-  if (!iss.get<AbortIss::WNR>()) [[unlikely]] {
-    described_load(vcpu, iss, *found.device, access);
-    return false;
-  }
-  if (iss.get<AbortIss::AR>()) [[unlikely]]
-    dmb_ish();
-  const auto result = found.device->write(vcpu, access, low_bytes(vcpu.reg(iss.get<AbortIss::SRT>()), size));
-  if (result != MmioResult::done) [[unlikely]] {
-    unfinished_access(vcpu, result);
-    return false;
-  }
-  skip_instruction(vcpu);
-  return true;
+  described_load(vcpu, iss, *found.device, {found.offset, size});
+  return GuestNext::enter;
+}
+
+// Of these, a plain store to what the guest may only read: to a register page of a vSMMU, nearly always.
+constexpr std::uint64_t kPlainStoreMask =
+    kDescribedMask | AbortIss::WNR::mask | AbortIss::AR::mask | std::uint64_t{kFaultClass};
+constexpr std::uint64_t kPlainStore = kDescribed | AbortIss::WNR::mask | std::uint64_t{kPermission};
+
+// The fast path: without what it says nothing about.
+GuestNext handle_plain_store(Vcpu& vcpu, EsrEl2 esr) {
+  AbortIss iss;
+  iss.words[0] = esr.get<EsrEl2::ISS>();
+  const auto ipa = translate_as_el1(READ_SYSREG(far_el2));
+  if (!ipa || is_aarch32(vcpu)) [[unlikely]]
+    return handle_described(vcpu, esr);
+  const unsigned size = 1U << iss.get<AbortIss::SAS>();
+  const MmioBus::Found found = vcpu.recent_device.find(*ipa);
+  if (found.device == nullptr || !ipa->aligned(size)) [[unlikely]]
+    return handle_described(vcpu, esr);
+  return emulate_described_store(vcpu, iss, found, size);
 }
 
 bool is_id_register(SysregIss iss) {
@@ -312,12 +327,13 @@ void handle_call(Vcpu& vcpu, bool smc) {
   }
 }
 
-bool handle_synchronous(Vcpu& vcpu) {
+GuestNext handle_synchronous(Vcpu& vcpu) {
   const EsrEl2 esr = READ_SYSREG_AS(EsrEl2, esr_el2);
-  if ((esr.words[0] & kDescribedMask) == kDescribed) [[likely]]
-    return handle_described(vcpu, esr);
+  if ((esr.words[0] & kPlainStoreMask) == kPlainStore) [[likely]]
+    return handle_plain_store(vcpu, esr);
+  if ((esr.words[0] & kDescribedMask) == kDescribed) return handle_described(vcpu, esr);
   handle_other(vcpu, esr);
-  return false;
+  return GuestNext::enter;
 }
 
 // A physical SError becomes the guest's own: it runs alone on this pCPU.
@@ -331,7 +347,7 @@ void handle_serror(Vcpu& vcpu) {
 
 }  // namespace
 
-bool handle_exit(Vcpu& vcpu, ExitKind kind) {
+GuestNext handle_exit(Vcpu& vcpu, ExitKind kind) {
   if (kind == ExitKind::synchronous) [[likely]]
     return handle_synchronous(vcpu);
   switch (kind) {
@@ -339,8 +355,8 @@ bool handle_exit(Vcpu& vcpu, ExitKind kind) {
     case ExitKind::fiq:
       vcpu.exits.count(ExitCause::interrupt);
       gic_dispatch();
-      return true;
-    default: handle_serror(vcpu); return false;
+      return GuestNext::enter_kept;
+    default: handle_serror(vcpu); return GuestNext::enter;
   }
 }
 

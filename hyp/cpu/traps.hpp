@@ -7,8 +7,8 @@ namespace weir {
 
 class Vcpu;
 
-// On the vCPU's own pCPU, right after enter_guest. Leaves the vCPU ready to be entered again, unless it is off or its VM
-// is stopping. True: no register of it but PC and PSTATE was changed.
-[[nodiscard]] bool handle_exit(Vcpu& vcpu, ExitKind kind);
+// On the vCPU's own pCPU, right after the exit. Leaves the vCPU ready to be entered again, unless it is off or its VM is
+// stopping.
+[[nodiscard]] GuestNext handle_exit(Vcpu& vcpu, ExitKind kind);
 
 }  // namespace weir

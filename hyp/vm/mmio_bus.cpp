@@ -5,6 +5,7 @@
 namespace weir {
 
 bool MmioBus::add(IPA base, std::uint64_t bytes, MmioDevice& device) {
+  if (!base.aligned(kGranule) || bytes % kGranule != 0) return false;
   if (count_ == kMaxDevices || bytes == 0 || base.value + (bytes - 1) < base.value) return false;
   Range* const end = ranges_.data() + count_;
   Range* const next = std::upper_bound(ranges_.data(), end, base, [](IPA at, const Range& r) { return at < r.base; });
@@ -18,15 +19,15 @@ bool MmioBus::add(IPA base, std::uint64_t bytes, MmioDevice& device) {
 
 constinit const MmioBus::Range MmioBus::kNobody{};
 
-const MmioBus::Range& MmioBus::range_at(IPA at, unsigned size) const {
+const MmioBus::Range& MmioBus::range_at(IPA at) const {
   const Range* const end = ranges_.data() + count_;
   const Range* const next = std::upper_bound(ranges_.data(), end, at, [](IPA a, const Range& r) { return a < r.base; });
-  return next != ranges_.data() && next[-1].has(at, size) ? next[-1] : kNobody;
+  return next != ranges_.data() && next[-1].has(at) ? next[-1] : kNobody;
 }
 
-MmioBus::Found MmioBus::find(IPA at, unsigned size) const {
+MmioBus::Found MmioBus::find(IPA at) const {
   Recent recent;
-  return find(at, size, recent);
+  return find(at, recent);
 }
 
 }  // namespace weir

@@ -17,8 +17,8 @@ struct MmioAccess {
 
 enum class MmioResult : std::uint8_t {
   done,
-  abort,  // the guest takes a synchronous external abort
-  again   // bounded work is left: take pending interrupts, then execute the same instruction again
+  again,  // bounded work is left: take pending interrupts, then execute the same instruction again
+  abort   // the guest takes a synchronous external abort
 };
 
 class MmioDevice {

@@ -47,14 +47,14 @@ void Vcpu::reset() {
 // look at anything.
 GuestNext Vcpu::exited(void* vcpu, ExitKind kind) {
   Vcpu& self = *static_cast<Vcpu*>(vcpu);
-  const GuestNext next = handle_exit(self, kind) ? GuestNext::enter_kept : GuestNext::enter;
-  if (self.look_) [[unlikely]]
+  const GuestNext next = handle_exit(self, kind);
+  if (self.look_ != 0) [[unlikely]]
     return self.look(next);
   return next;
 }
 
 [[gnu::noinline]] GuestNext Vcpu::look(GuestNext next) {
-  look_ = false;
+  look_ = 0;
   if (vm_.stopping() || power() != Power::on) [[unlikely]]
     return GuestNext::leave;
   vgic_enter(*this);

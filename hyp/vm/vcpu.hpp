@@ -36,7 +36,7 @@ class Vcpu {
   // from WFI. Callable from any pCPU; cheap if it is this one.
   void kick();
   // The same on its own pCPU.
-  void look_soon() { look_ = true; }
+  void look_soon() { look_ = 1; }
 
   // PSCI. turn_on: false unless the vCPU was off; it then starts at `entry` with x0 = `context`.
   [[nodiscard]] bool turn_on(std::uint64_t entry, std::uint64_t context);
@@ -50,7 +50,7 @@ class Vcpu {
   void run();
 
   // A 64-bit general register by its number in an instruction: 31 is XZR.
-  [[nodiscard]] std::uint64_t reg(unsigned n) const { return n < 31 ? registers.x[n] : 0; }
+  [[nodiscard]] std::uint64_t reg(unsigned n) const { return registers.x[n]; }
   void set_reg(unsigned n, std::uint64_t value) {
     if (n < 31) registers.x[n] = value;
   }
@@ -68,7 +68,7 @@ class Vcpu {
   Vm& vm_;
   unsigned index_;
   unsigned pcpu_;
-  bool look_{};  // its own pCPU's: something about it may have changed since the last look()
+  std::uint32_t look_{};  // its own pCPU's; not 0: something about it may have changed since the last look()
   std::atomic<Power> power_{Power::off};
   SpinLock power_lock_;
   std::uint64_t entry_{};  // of a pending turn_on

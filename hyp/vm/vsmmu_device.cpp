@@ -55,17 +55,21 @@ MmioResult VsmmuDevice::read(Vcpu&, MmioAccess access, std::uint64_t& value) {
   return MmioResult::done;
 }
 
+static_assert(static_cast<int>(vsmmu::Progress::done) == static_cast<int>(MmioResult::done) &&
+              static_cast<int>(vsmmu::Progress::again) == static_cast<int>(MmioResult::again));
+
 MmioResult VsmmuDevice::write(Vcpu&, MmioAccess access, std::uint64_t value) {
-  const auto progress = device->write(static_cast<std::uint32_t>(access.offset), access.size, value);
   if (access.offset == static_cast<std::uint32_t>(smmu::Reg::CR1)) [[unlikely]]
-    follow_cr1();
-  return progress == vsmmu::Progress::done ? MmioResult::done : MmioResult::again;
+    return write_cr1(access, value);
+  return static_cast<MmioResult>(device->write(static_cast<std::uint32_t>(access.offset), access.size, value));
 }
 
 // Guarded by SMMUEN and the queues' enables: nothing is read or written meanwhile.
-void VsmmuDevice::follow_cr1() {
+[[gnu::noinline]] MmioResult VsmmuDevice::write_cr1(MmioAccess access, std::uint64_t value) {
+  const auto progress = device->write(static_cast<std::uint32_t>(access.offset), access.size, value);
   const auto cr1 = device->read(static_cast<std::uint32_t>(smmu::Reg::CR1), 4);
   memory_.follow(device->announced().idr0, smmu::CR1{{{static_cast<std::uint32_t>(cr1)}}});
+  return static_cast<MmioResult>(progress);
 }
 
 void VsmmuDevice::raise(vsmmu::Irq irq) {

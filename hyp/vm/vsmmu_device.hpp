@@ -45,7 +45,7 @@ class VsmmuDevice final : public MmioDevice, public vsmmu::Interrupts {
   std::unique_ptr<vsmmu::VSmmu> device;
 
  private:
-  void follow_cr1();
+  MmioResult write_cr1(MmioAccess access, std::uint64_t value);
 
   Vm& vm_;
   unsigned index_;
