@@ -5,6 +5,7 @@
 #include <bit>
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "guest-abi/smmu/command.hpp"
 
@@ -37,103 +38,97 @@ void for_each_command(const InvalidationRange& range, bool ril, Fn&& fn) {
   }
 }
 
-// The S2_IPA commands of a range: made once, and given the VMID of each tag in turn.
+// The S2_IPA commands of a range, in the form for some instances: made once, and given the VMID of each tag in turn.
 class RangeCommands {
  public:
-  RangeCommands() {}   // NOLINT(modernize-use-equals-default): `commands_` stays as it is, for nothing
+  explicit RangeCommands(const InvalidationRange& range)  // NOLINT: `commands_` stays as it is, for nothing
+      : range_{range} {}
   ~RangeCommands() {}  // NOLINT(modernize-use-equals-default)
   RangeCommands(const RangeCommands&) = delete;
   RangeCommands& operator=(const RangeCommands&) = delete;
 
-  void prepare(const InvalidationRange& range, bool ril) {
-    if (count_ != 0 || whole_) return;
-    const std::size_t most = std::min<std::size_t>(range.max_commands, kMost);
-    for_each_command(range, ril, [&](IPA at, const smmu::TlbiRange& form) {
-      whole_ = count_ == most;
-      if (!whole_) std::construct_at(&commands_[count_++], smmu::tlbi_s2_ipa(VMID{}, at, range.leaf_only, form));
-      return !whole_;
-    });
+  // False: there are none with this form, for there would be too many: the whole VMID is to go.
+  [[nodiscard]] bool prepare(bool ril) {
+    if (count_ != 0 && ril_ == ril) [[likely]]
+      return true;
+    return make(ril);
   }
-  // There are none, for there would be too many: the whole VMID is to go.
-  [[nodiscard]] bool whole() const { return whole_; }
+  // prepare() has said so: ever, or for this form.
+  [[nodiscard]] bool whole() const { return whole_[0] || whole_[1]; }
+  [[nodiscard]] bool whole(bool ril) const { return whole_[ril ? 1 : 0]; }
   [[nodiscard]] std::span<const smmu::Command> of(VMID vmid) {
     using C = smmu::TlbiS2Ipa::VMID;
-    std::size_t i = 0;
-    do commands_[i].words[C::word] = (commands_[i].words[C::word] & ~C::mask) | C::encode(vmid);
-    while (++i < count_);
-    return {commands_, count_};
+    const std::span commands{commands_, count_};
+    smmu::Command* c = commands_;
+#pragma clang loop unroll(disable)
+    do c->words[C::word] = (c->words[C::word] & ~C::mask) | C::encode(vmid);
+    while (++c != commands_ + commands.size());
+    return commands;
   }
 
  private:
+  [[gnu::noinline]] bool make(bool ril) {
+    bool& whole = whole_[ril ? 1 : 0];
+    if (whole) return false;
+    const std::size_t most = std::min<std::size_t>(range_.max_commands, kMost);
+    count_ = 0;
+    ril_ = ril;
+    for_each_command(range_, ril, [&](IPA at, const smmu::TlbiRange& form) {
+      whole = count_ == most;
+      if (!whole) std::construct_at(&commands_[count_++], smmu::tlbi_s2_ipa(VMID{}, at, range_.leaf_only, form));
+      return !whole;
+    });
+    if (whole) count_ = 0;
+    return !whole;
+  }
+
   static constexpr std::size_t kMost = 64;
+  const InvalidationRange& range_;
+  std::size_t count_ = 0;
+  bool ril_ = false;
+  std::array<bool, 2> whole_{};  // without and with range invalidation
   union {
     smmu::Command commands_[kMost];
   };
-  std::size_t count_ = 0;
-  bool whole_ = false;
 };
 
-// The SYNCs of one phase.
-class Phase {
- public:
-  explicit Phase(const InvalidationArray& array) : array_{array}, dead_{array.has_dead()} {}
+// Of the entries [from, to) of one instance: of(entry) for each that is not dead, and a SYNC, whose ticket is returned; 0 if
+// there is nothing.
+template <typename Of>
+Ticket issue_each(const InvalidationArray& array, SmmuPort& smmu, std::uint32_t from, std::uint32_t to, Of of) {
+  while (from < to && !array.entries()[to - 1].live()) --to;
+  if (from == to) return 0;
+  for (; from + 1 < to; ++from)
+    if (array.entries()[from].live()) smmu.issue(of(from));
+  return smmu.issue_and_sync(of(from));
+}
+[[gnu::noinline]] Ticket issue_live(const InvalidationArray& array, SmmuPort& smmu, std::uint32_t from,
+                                    std::uint32_t to) {
+  return issue_each(array, smmu, from, to, [&array](std::uint32_t i) { return array.commands(i, i + 1); });
+}
+// The same with the array's own commands. `dead`: some entries may be.
+Ticket issue(const InvalidationArray& array, bool dead, SmmuPort& smmu, std::uint32_t from, std::uint32_t to) {
+  if (dead) [[unlikely]]
+    return issue_live(array, smmu, from, to);
+  return from == to ? 0 : smmu.issue_and_sync(array.commands(from, to));
+}
 
-  // Runs it: submit(group) for each instance, meanwhile() once, then waits.
-  template <typename Submit, typename Meanwhile>
-  void run(Submit submit, Meanwhile meanwhile) {
-    for (const Group& group : array_.groups()) {
-      if (count_ == syncs_.size()) wait_all();
-      submit(group);
-    }
+// One phase: submit(group), which returns a ticket, for each instance, then meanwhile(), then waits for all. Only with more
+// instances than there is room for, the first ones are waited for before the last ones begin, and meanwhile() comes again.
+template <typename Submit, typename Meanwhile>
+[[gnu::always_inline]] inline void run(std::span<const Group> groups, Submit submit, Meanwhile meanwhile) {
+  constexpr std::size_t kAtOnce = 64;
+  Ticket tickets[kAtOnce];  // not initialised
+  do {
+    const std::span<const Group> some = groups.first(std::min(groups.size(), kAtOnce));
+    Ticket* ticket = tickets;
+    for (const Group& group : some) *ticket++ = submit(group);
     meanwhile();
-    wait_all();
-  }
-  template <typename Submit>
-  void run(Submit submit) {
-    run(submit, [] {});
-  }
-
-  // The ready commands of the entries [from, to).
-  void issue(const Group& group, std::uint32_t from, std::uint32_t to) {
-    if (dead_) [[unlikely]] {
-      return issue_live(group, from, to);
-    }
-    if (from != to) issue_and_sync(group, array_.commands(from, to));
-  }
-  // of(entry) for each of the entries [from, to).
-  template <typename Of>
-  void issue_each(const Group& group, std::uint32_t from, std::uint32_t to, Of of) {
-    const auto dead = [&](std::uint32_t i) { return dead_ && !array_.entries()[i].live(); };
-    while (from < to && dead(to - 1)) --to;
-    if (from == to) return;
-    for (; from + 1 < to; ++from)
-      if (!dead(from)) group.smmu->issue(of(from));
-    issue_and_sync(group, of(from));
-  }
-
- private:
-  void issue_and_sync(const Group& group, std::span<const smmu::Command> commands) {
-    Sync& sync = syncs_[count_++];
-    sync.smmu = group.smmu;
-    sync.ticket = group.smmu->issue_and_sync(commands);
-  }
-  [[gnu::noinline]] void issue_live(const Group& group, std::uint32_t from, std::uint32_t to) {
-    issue_each(group, from, to, [this](std::uint32_t i) { return array_.commands(i, i + 1); });
-  }
-  void wait_all() {
-    for (const Sync& sync : std::span{syncs_}.first(count_)) wait(*sync.smmu, sync.ticket);
-    count_ = 0;
-  }
-
-  struct Sync {
-    SmmuPort* smmu;
-    Ticket ticket;
-  };
-  const InvalidationArray& array_;
-  std::size_t count_ = 0;
-  bool dead_;
-  std::array<Sync, 64> syncs_;  // not initialised
-};
+    ticket = tickets;
+    for (const Group& group : some) wait(*group.smmu, *ticket++);
+    groups = groups.subspan(some.size());
+  } while (!groups.empty());
+}
 
 }  // namespace
 
@@ -148,25 +143,34 @@ unsigned s2_command_count(const InvalidationRange& range, bool ril) {
 }
 
 bool invalidate(const InvalidationArray& array, const InvalidationRange& range, CpuTlb* cpu) {
-  std::array<RangeCommands, 2> forms;  // without and with range invalidation
-  Phase phase{array};
-  bool ats = false;
-  phase.run(
+  const std::span<const Group> groups = array.groups();
+  const bool dead = array.has_dead();
+  RangeCommands commands{range};
+  const bool alike = array.alike() && !dead && commands.prepare(groups.front().ranges);
+  run(
+      groups,
       [&](const Group& group) {
-        ats = ats || group.ats != group.end;
-        RangeCommands& commands = forms[group.ranges ? 1 : 0];
-        commands.prepare(range, group.ranges);
-        if (commands.whole()) return phase.issue(group, group.tags, group.streams);
-        phase.issue_each(group, group.tags, group.streams,
-                         [&](std::uint32_t i) { return commands.of(array.entries()[i].target.vmid()); });
+        SmmuPort& smmu = *group.smmu;
+        if (alike) [[likely]]
+          return smmu.issue_and_sync(commands.of(group.vmid));
+        if (!commands.prepare(group.ranges)) return issue(array, dead, smmu, group.tags, group.streams);
+        return issue_each(array, smmu, group.tags, group.streams,
+                          [&](std::uint32_t i) { return commands.of(array.entries()[i].target.vmid()); });
       },
       [&] {
-        if (cpu != nullptr) cpu->invalidate(range.ipa, range.bytes, range.leaf_only);
+        if (CpuTlb* const tlb = std::exchange(cpu, nullptr)) tlb->invalidate(range.ipa, range.bytes, range.leaf_only);
       });
-  phase.run([&](const Group& group) {
-    phase.issue(group, group.streams, forms[group.ranges ? 1 : 0].whole() ? group.nested : group.ats);
-  });
-  if (ats) phase.run([&](const Group& group) { phase.issue(group, group.ats, group.end); });
+  const bool whole = commands.whole();
+  run(
+      groups,
+      [&](const Group& group) {
+        const bool no_nh_all = whole && commands.whole(group.ranges);
+        return issue(array, dead, *group.smmu, group.streams, no_nh_all ? group.nested : group.ats);
+      },
+      [] {});
+  const bool ats = array.has_ats();
+  if (ats)
+    run(groups, [&](const Group& group) { return issue(array, dead, *group.smmu, group.ats, group.end); }, [] {});
   return ats;
 }
 

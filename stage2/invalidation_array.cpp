@@ -46,6 +46,8 @@ std::unique_ptr<InvalidationArray> InvalidationArray::purge(const InvalidationAr
 // Of the sorted entries: their commands, and where each instance's begin.
 void InvalidationArray::prepare() {
   group_count_ = 0;
+  alike_ = size_ != 0;
+  ats_ = false;
   for (std::uint32_t i = 0; i < size_;) {
     Group& group = groups_[group_count_++];
     group.smmu = entries_[i].target.smmu;
@@ -55,11 +57,14 @@ void InvalidationArray::prepare() {
         commands_[i] = command_of(entries_[i].target);
       return i;
     };
+    group.vmid = entries_[i].target.vmid();
     group.tags = i;
     group.streams = end_of(TargetKind::s2_tag);
+    alike_ = alike_ && group.streams == group.tags + 1 && group.ranges == groups_[0].ranges;
     group.nested = end_of(TargetKind::stage1_stream);
     group.ats = end_of(TargetKind::nested_clear);
     group.end = end_of(TargetKind::ats_stream);
+    ats_ = ats_ || group.ats != group.end;
   }
 }
 

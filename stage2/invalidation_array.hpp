@@ -66,6 +66,7 @@ class InvalidationArray final : public Retired {
     SmmuPort* smmu;
     std::uint32_t tags, streams, nested, ats, end;
     bool ranges;  // IDR3.RIL
+    VMID vmid;    // of the first tag, if there is one
   };
 
   // An array without entries. nullptr: out of memory.
@@ -84,6 +85,10 @@ class InvalidationArray final : public Retired {
   // Sorted; includes dead entries.
   [[nodiscard]] std::span<const Entry> entries() const { return {entries_.get(), size_}; }
   [[nodiscard]] bool has_dead() const { return dead_.load(std::memory_order_acquire); }
+  // Each instance has one tag, and all take the same form of S2_IPA; there is at least one.
+  [[nodiscard]] bool alike() const { return alike_; }
+  // There are entries of devices' caches.
+  [[nodiscard]] bool has_ats() const { return ats_; }
   // One for each instance, in their order.
   [[nodiscard]] std::span<const Group> groups() const { return {groups_.get(), group_count_}; }
   // The commands of the entries [from, to), the dead ones' too.
@@ -110,6 +115,8 @@ class InvalidationArray final : public Retired {
   std::unique_ptr<Group[]> groups_;
   std::size_t size_ = 0;
   std::size_t group_count_ = 0;
+  bool alike_ = false;
+  bool ats_ = false;
   std::atomic<bool> dead_{false};  // an entry has died since
   std::atomic<std::uint32_t> holders_{1};
 };

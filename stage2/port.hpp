@@ -38,7 +38,7 @@ struct Capabilities {
 };
 
 // A position in an instance's command stream; grows for ever. Ticket t is complete when every command before t, ended
-// by a CMD_SYNC, has taken effect.
+// by a CMD_SYNC, has taken effect; ticket 0 is from the beginning.
 using Ticket = std::uint64_t;
 
 class VmidAllocator;
@@ -73,9 +73,13 @@ class SmmuPort {
 };
 
 // Waits for one ticket. To wait for several instances, issue to all first, then wait for each.
-inline void wait(SmmuPort& smmu, Ticket ticket) {
+[[gnu::noinline]] inline void wait_longer(SmmuPort& smmu, Ticket ticket) {
   while (!smmu.completed(ticket)) {
   }
+}
+inline void wait(SmmuPort& smmu, Ticket ticket) {
+  if (!smmu.completed(ticket)) [[unlikely]]
+    wait_longer(smmu, ticket);
 }
 
 }  // namespace weir::stage2

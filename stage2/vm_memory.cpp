@@ -1,6 +1,7 @@
 #include "stage2/vm_memory.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <memory>
 
 #include "stage2/support/relax.hpp"
@@ -79,18 +80,19 @@ class VmMemory::Claim {
     const SpinLock::Guard guard{vm.grants_.lock_};
     result_ = vm.conflict(ipa, bytes);
     if (result_ != Result::success) return;
-    const auto slot = std::ranges::find(vm.busy_, std::uint64_t{0}, &Range::bytes);
-    if (slot == vm.busy_.end()) {
+    const auto slot = static_cast<unsigned>(std::countr_one(vm.claims_));
+    if (slot >= vm.busy_.size()) {
       result_ = Result::busy;
       return;
     }
-    *slot = {ipa, bytes};
-    slot_ = &*slot;
+    vm.busy_[slot] = {ipa, bytes};
+    bit_ = 1U << slot;
+    vm.claims_ |= bit_;
   }
   ~Claim() {
-    if (slot_ == nullptr) return;
+    if (bit_ == 0) return;
     const SpinLock::Guard guard{vm_.grants_.lock_};
-    slot_->bytes = 0;
+    vm_.claims_ ^= bit_;
   }
   Claim(const Claim&) = delete;
   Claim& operator=(const Claim&) = delete;
@@ -98,7 +100,7 @@ class VmMemory::Claim {
 
  private:
   VmMemory& vm_;
-  Range* slot_ = nullptr;
+  std::uint32_t bit_ = 0;  // of claims_
   Result result_ = Result::success;
 };
 
@@ -163,8 +165,10 @@ std::optional<Mapping> VmMemory::own(IPA ipa) const {
 // With the lock held.
 Result VmMemory::conflict(IPA ipa, std::uint64_t bytes) const {
   if (stopping_) return Result::denied;
-  for (const Range& range : busy_)
-    if (range.bytes != 0 && overlap(range.ipa, range.bytes, ipa, bytes)) return Result::busy;
+  for (std::uint32_t claims = claims_; claims != 0; claims &= claims - 1) {
+    const Range& range = busy_[static_cast<unsigned>(std::countr_zero(claims))];
+    if (overlap(range.ipa, range.bytes, ipa, bytes)) return Result::busy;
+  }
   if (given_ == 0) return Result::success;
   for (const Grant& grant : grants_.grants_)
     if (grant.state != State::free && grant.owner == this && overlap(grant.at, grant.pages * kPage4K, ipa, bytes))

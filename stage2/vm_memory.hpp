@@ -171,7 +171,7 @@ class VmMemory {
   using State = GrantTable::State;
   struct Range {
     IPA ipa;
-    std::uint64_t bytes = 0;  // 0: not in use
+    std::uint64_t bytes = 0;
   };
   class Claim;  // of a range of RAM, for a call
   class Work;   // on a grant, for a call
@@ -196,7 +196,8 @@ class VmMemory {
   std::atomic_flag log_busy_;  // a call works on it
   // Guarded by the lock of grants_:
   std::array<Range, kCallers> busy_{};
-  unsigned given_ = 0;  // grants that it has given
+  std::uint32_t claims_ = 0;  // bit n: busy_[n] is in use
+  unsigned given_ = 0;        // grants that it has given
   bool stopping_ = false;
 };
 

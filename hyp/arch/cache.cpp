@@ -36,9 +36,13 @@ void for_lines(const void* at, std::size_t bytes, std::size_t line, Op op) {
   const auto start = reinterpret_cast<std::uint64_t>(at);
   const std::uint64_t end = start + bytes;
   std::uint64_t p = start & ~(line - 1);
-  for (; p < end && end - p >= 8 * line;) {
+  while (end - p >= 8 * line) {  // p is not above end
 #pragma clang loop unroll(full)
-    for (unsigned i = 0; i < 8; ++i, p += line) op(p);
+    for (unsigned i = 0; i < 8; ++i) {
+      op(p);
+      p += line;
+      asm("" : "+r"(p));  // one addition for each
+    }
   }
   for (; p < end; p += line) op(p);
 }

@@ -19,23 +19,43 @@ void PageAllocator::remove(Range& range) {
   by_size_.erase(by_size_.iterator_to(range));
 }
 
-void PageAllocator::add(PA at, std::uint64_t bytes) {
+// At its end. Most ranges are far from the next bigger one, and keep their places.
+void PageAllocator::grow(Range& range, std::uint64_t bytes) {
+  free_bytes_ += bytes;
+  const auto at = by_size_.iterator_to(range);
+  const auto bigger = std::next(at);
+  const bool stays = bigger == by_size_.end() || bigger->bytes >= range.bytes + bytes;
+  if (!stays) by_size_.erase(at);
+  range.bytes += bytes;
+  if (!stays) by_size_.insert(range);
+}
+
+bool PageAllocator::add(PA at, std::uint64_t bytes) {
   std::uint64_t base = at.value;
   std::uint64_t end = base + bytes;
   const auto next = by_address_.lower_bound(base);
+  const bool last = next == by_address_.end();
+  if (!last && next->base() < end) return false;
+  const bool joins_next = !last && next->base() == end;
   if (next != by_address_.begin()) {
     Range& before = *std::prev(next);
+    if (before.end() > base) return false;
     if (before.end() == base) {
+      if (!joins_next) {
+        grow(before, bytes);
+        return true;
+      }
       base = before.base();
       // `next` stays valid: erasing one element of a set leaves iterators to the others alone.
       remove(before);
     }
   }
-  if (next != by_address_.end() && next->base() == end) {
+  if (joins_next) {
     end = next->end();
     remove(*next);
   }
   insert(base, end - base);
+  return true;
 }
 
 std::optional<PA> PageAllocator::take(std::uint64_t bytes, std::uint64_t alignment) {
@@ -51,12 +71,6 @@ std::optional<PA> PageAllocator::take(std::uint64_t bytes, std::uint64_t alignme
     return PA{at};
   }
   return std::nullopt;
-}
-
-bool PageAllocator::in_use(PA at, std::uint64_t bytes) const {
-  const auto next = by_address_.lower_bound(at.value);
-  if (next != by_address_.end() && next->base() < at.value + bytes) return false;
-  return next == by_address_.begin() || std::prev(next)->end() <= at.value;
 }
 
 }  // namespace weir

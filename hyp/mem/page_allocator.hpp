@@ -17,15 +17,13 @@ class PageAllocator {
   PageAllocator(const PageAllocator&) = delete;
   PageAllocator& operator=(const PageAllocator&) = delete;
 
-  // Makes [at, at + bytes) free; page-aligned, `bytes` not 0, not overlapping what is free. Joins its neighbours.
-  void add(PA at, std::uint64_t bytes);
+  // Makes [at, at + bytes) free; page-aligned, `bytes` not 0. Joins its neighbours. False, with nothing changed: some of it
+  // is free already.
+  [[nodiscard]] bool add(PA at, std::uint64_t bytes);
 
   // Takes `bytes` (page-aligned, not 0) at a multiple of `alignment` (a power of two) from the smallest range that has
   // them. The content is whatever it was.
   [[nodiscard]] std::optional<PA> take(std::uint64_t bytes, std::uint64_t alignment);
-
-  // True if the whole of [at, at + bytes) is in use, as far as the allocator can know: that none of it is free.
-  [[nodiscard]] bool in_use(PA at, std::uint64_t bytes) const;
 
   [[nodiscard]] std::uint64_t free_bytes() const { return free_bytes_; }
 
@@ -52,6 +50,7 @@ class PageAllocator {
 
   void insert(std::uint64_t base, std::uint64_t bytes);
   void remove(Range& range);
+  void grow(Range& range, std::uint64_t bytes);
 
   boost::intrusive::set<Range, boost::intrusive::member_hook<Range, ByAddressHook, &Range::by_address>,
                         boost::intrusive::key_of_value<BaseOf>>

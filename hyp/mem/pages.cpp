@@ -137,8 +137,9 @@ void memory_init(std::span<const MemoryRange> ram, std::span<const MemoryRange> 
   {
     const SpinLock::Guard guard{lock};
     for (const MemoryRange& r : all) {
-      for_gaps(r, std::span{holes}.first(hole_count),
-               [](const MemoryRange& part) { pages.add(part.base, part.bytes); });
+      for_gaps(r, std::span{holes}.first(hole_count), [](const MemoryRange& part) {
+        if (!pages.add(part.base, part.bytes)) panic("RAM is described twice");
+      });
     }
   }
   el2::use_page_allocator();
@@ -168,11 +169,10 @@ void free_pages(PA at, std::size_t bytes) {
   const std::uint64_t size = round_up(bytes);
   if (size == 0) return;
   const SpinLock::Guard guard{lock};
-  if (!at.aligned(kPage4K) || !pages.in_use(at, size)) {
+  if (!at.aligned(kPage4K) || !pages.add(at, size)) {
     panic("free_pages: %#llx bytes at %#llx are free already", static_cast<unsigned long long>(size),
           static_cast<unsigned long long>(at.value));
   }
-  pages.add(at, size);
 }
 
 std::uint64_t free_bytes() {

@@ -24,22 +24,21 @@ class PageAllocatorTest : public testing::Test {
 };
 
 TEST_F(PageAllocatorTest, TakesAlignedAndGivesBack) {
-  pages.add(base, kBytes);
+  EXPECT_TRUE(pages.add(base, kBytes));
   EXPECT_EQ(pages.free_bytes(), kBytes);
   const auto page = pages.take(kPage4K, kPage4K);
   const auto block = pages.take(4_MiB, 4_MiB);
   ASSERT_TRUE(page && block);
   EXPECT_TRUE(block->aligned(4_MiB));
-  EXPECT_TRUE(pages.in_use(*block, 4_MiB));
   EXPECT_EQ(pages.free_bytes(), kBytes - 4_MiB - kPage4K);
-  pages.add(*page, kPage4K);
-  pages.add(*block, 4_MiB);
+  EXPECT_TRUE(pages.add(*page, kPage4K));
+  EXPECT_TRUE(pages.add(*block, 4_MiB));
   EXPECT_EQ(pages.take(kBytes, kPage4K), base);  // one range again
 }
 
 TEST_F(PageAllocatorTest, RefusesWhatDoesNotFit) {
   EXPECT_FALSE(pages.take(kPage4K, kPage4K));
-  pages.add(base + kPage4K, 4_MiB);
+  EXPECT_TRUE(pages.add(base + kPage4K, 4_MiB));
   EXPECT_FALSE(pages.take(4_MiB + kPage4K, kPage4K));
   EXPECT_FALSE(pages.take(4_MiB, 4_MiB));  // there, but not aligned
   EXPECT_TRUE(pages.take(4_MiB, kPage4K));
@@ -47,27 +46,45 @@ TEST_F(PageAllocatorTest, RefusesWhatDoesNotFit) {
 }
 
 TEST_F(PageAllocatorTest, PrefersTheSmallestRange) {
-  pages.add(base, 8_MiB);
-  pages.add(base + 9_MiB, 2 * kPage4K);
+  EXPECT_TRUE(pages.add(base, 8_MiB));
+  EXPECT_TRUE(pages.add(base + 9_MiB, 2 * kPage4K));
   EXPECT_EQ(pages.take(kPage4K, kPage4K), base + 9_MiB);
   EXPECT_EQ(pages.take(8_MiB, kPage4K), base);
 }
 
 TEST_F(PageAllocatorTest, KnowsWhatIsFree) {
-  pages.add(base + 4_MiB, 4_MiB);
-  EXPECT_TRUE(pages.in_use(base, 4_MiB));
-  EXPECT_FALSE(pages.in_use(base, 4_MiB + kPage4K));
-  EXPECT_FALSE(pages.in_use(base + 5_MiB, kPage4K));
-  EXPECT_FALSE(pages.in_use(base + 7_MiB, 4_MiB));
-  EXPECT_TRUE(pages.in_use(base + 8_MiB, 4_MiB));
+  EXPECT_TRUE(pages.add(base + 4_MiB, 4_MiB));
+  EXPECT_FALSE(pages.add(base + 4_MiB, 4_MiB));
+  EXPECT_FALSE(pages.add(base, 4_MiB + kPage4K));
+  EXPECT_FALSE(pages.add(base + 5_MiB, kPage4K));
+  EXPECT_FALSE(pages.add(base + 7_MiB, 4_MiB));
+  EXPECT_FALSE(pages.add(base, kBytes));
+  EXPECT_EQ(pages.free_bytes(), 4_MiB);
+  EXPECT_TRUE(pages.add(base, 4_MiB));
+  EXPECT_TRUE(pages.add(base + 8_MiB, 4_MiB));
+  EXPECT_EQ(pages.take(12_MiB, kPage4K), base);
+}
+
+// A range that grows page by page past others, of which the smallest is always taken from.
+TEST_F(PageAllocatorTest, GrowsInPlace) {
+  EXPECT_TRUE(pages.add(base + 8_MiB, 2 * kPage4K));
+  EXPECT_TRUE(pages.add(base + 9_MiB, 4 * kPage4K));
+  EXPECT_TRUE(pages.add(base + 10_MiB, 4 * kPage4K));
+  EXPECT_TRUE(pages.add(base + 11_MiB, 6 * kPage4K));
+  for (std::uint64_t i = 0; i < 7; ++i) EXPECT_TRUE(pages.add(base + i * kPage4K, kPage4K));
+  EXPECT_EQ(pages.free_bytes(), 23 * kPage4K);
+  EXPECT_EQ(pages.take(kPage4K, kPage4K), base + 8_MiB);
+  EXPECT_EQ(pages.take(5 * kPage4K, kPage4K), base + 11_MiB);
+  EXPECT_EQ(pages.take(7 * kPage4K, kPage4K), base);
+  EXPECT_FALSE(pages.take(5 * kPage4K, kPage4K));
 }
 
 TEST_F(PageAllocatorTest, ReturnsPartsInAnyOrder) {
-  pages.add(base, kBytes);
+  EXPECT_TRUE(pages.add(base, kBytes));
   const auto all = pages.take(kBytes, kPage4K);
   ASSERT_TRUE(all);
-  for (std::uint64_t i = 0; i < kBytes / kPage4K; i += 2) pages.add(base + i * kPage4K, kPage4K);
-  for (std::uint64_t i = 1; i < kBytes / kPage4K; i += 2) pages.add(base + i * kPage4K, kPage4K);
+  for (std::uint64_t i = 0; i < kBytes / kPage4K; i += 2) EXPECT_TRUE(pages.add(base + i * kPage4K, kPage4K));
+  for (std::uint64_t i = 1; i < kBytes / kPage4K; i += 2) EXPECT_TRUE(pages.add(base + i * kPage4K, kPage4K));
   EXPECT_EQ(pages.free_bytes(), kBytes);
   EXPECT_EQ(pages.take(kBytes, kPage4K), base);
 }
@@ -80,7 +97,7 @@ TEST_F(PageAllocatorTest, RandomUseNeverOverlapsAndLosesNothing) {
   std::mt19937 random{2};
   std::vector<Taken> taken;
   std::vector<bool> used(kBytes / kPage4K);
-  pages.add(base, kBytes);
+  EXPECT_TRUE(pages.add(base, kBytes));
   const auto mark = [&](const Taken& t, bool value) {
     for (std::uint64_t i = 0; i < t.bytes / kPage4K; ++i) {
       const auto page = static_cast<std::size_t>((t.at - base) / kPage4K + i);
@@ -100,11 +117,11 @@ TEST_F(PageAllocatorTest, RandomUseNeverOverlapsAndLosesNothing) {
     } else {
       const auto i = static_cast<std::ptrdiff_t>(random() % taken.size());
       mark(taken[static_cast<std::size_t>(i)], false);
-      pages.add(taken[static_cast<std::size_t>(i)].at, taken[static_cast<std::size_t>(i)].bytes);
+      EXPECT_TRUE(pages.add(taken[static_cast<std::size_t>(i)].at, taken[static_cast<std::size_t>(i)].bytes));
       taken.erase(taken.begin() + i);
     }
   }
-  for (const Taken& t : taken) pages.add(t.at, t.bytes);
+  for (const Taken& t : taken) EXPECT_TRUE(pages.add(t.at, t.bytes));
   EXPECT_EQ(pages.free_bytes(), kBytes);
   EXPECT_EQ(pages.take(kBytes, kPage4K), base);
 }
