@@ -24,26 +24,17 @@ bool CommandQueue::take_posted(bool consuming) {
   return true;
 }
 
-CommandQueue::Next CommandQueue::fetch(GuestMemory& memory) {
-  taken_ = fetched_ = 0;
-  std::uint32_t fill = ring_.distance(cons_, prod_);
-  // Nothing is consumed while the indexes contradict each other (3.5.1).
-  const auto nothing = [&] { return fill - 1 >= ring_.entries(); };
-  if (nothing()) {
-    if (!posted()) return Next::empty;
-    if (!take_posted(true)) return Next::refused;
-    fill = ring_.distance(cons_, prod_);
-    if (nothing()) return Next::empty;
-  }
+bool CommandQueue::fetch(GuestMemory& memory, std::uint32_t most) {
   const std::uint32_t slot = ring_.slot(cons_);
-  std::uint32_t n = std::min({fill, kChunk, ring_.entries() - slot});
+  std::uint32_t n = std::min({ring_.distance(cons_, prod_), most, kChunk, ring_.entries() - slot});
   const IPA from = ring_.base + (std::uint64_t{slot} << kLog2Command);
   if (!memory.read(from, std::as_writable_bytes(std::span{chunk_}.first(n)))) {
     n = 1;  // commands before the end of RAM are still good
-    if (!memory.read(from, std::as_writable_bytes(std::span{chunk_}.first(n)))) return Next::abort;
+    if (!memory.read(from, std::as_writable_bytes(std::span{chunk_}.first(n)))) return false;
   }
-  fetched_ = n;
-  return Next::command;
+  next_ = chunk_.data();
+  end_ = next_ + n;
+  return true;
 }
 
 }  // namespace weir::vsmmu

@@ -18,8 +18,7 @@ class CommandQueue {
   enum class Next : std::uint8_t {
     command,
     empty,
-    refused,  // the guest's PROD: prod() is to be shown instead; look again
-    abort     // CERROR_ABT
+    refused  // the guest's PROD: prod() is to be shown instead; look again
   };
 
   // Any pCPU, at any time: the guest has stored `value` to CMDQ_PROD.
@@ -31,20 +30,26 @@ class CommandQueue {
   // CMDQEN becomes 1: the queue starts at `cons`.
   void start(const Ring& ring, std::uint32_t cons);
   // CMDQEN becomes 0, or an error stops consumption: what was copied but not consumed is forgotten.
-  void stop() { fetched_ = taken_ = 0; }
+  void stop() { next_ = end_ = nullptr; }
   // Takes in what was posted. `consuming`: enabled and without an error. PROD then only moves forward: a store that
   // does not is the re-execution of an old one (Progress::again) or against the rules, and is ignored. False: ignored.
   bool take_posted(bool consuming);
 
-  // The command at CONS, valid until consumed() or stop(). Takes in what was posted when there is none else.
-  [[nodiscard]] Next next(GuestMemory& memory) { return taken_ < fetched_ ? Next::command : fetch(memory); }
-  [[nodiscard]] const smmu::Command& current() const { return chunk_[taken_]; }
-  // It and those behind it that have been copied, too.
-  [[nodiscard]] std::span<const smmu::Command> copied() const {
-    return std::span{chunk_}.subspan(taken_, fetched_ - taken_);
+  // Is there a command to copy? Takes in what was posted if there is none else.
+  [[nodiscard]] Next look() {
+    // Nothing is consumed while the indexes contradict each other (3.5.1).
+    const auto some = [this] { return ring_.distance(cons_, prod_) - 1 < ring_.entries(); };
+    if (some()) return Next::command;
+    if (!take_posted(true)) return Next::refused;
+    return some() ? Next::command : Next::empty;
   }
+  // Copies commands from CONS on, at least one and at most `most`; there is one, and none is copied yet. False: they are
+  // not in memory (CERROR_ABT).
+  [[nodiscard]] bool fetch(GuestMemory& memory, std::uint32_t most);
+  // What has been copied, from CONS on; valid until consumed() or stop().
+  [[nodiscard]] std::span<const smmu::Command> copied() const { return {next_, end_}; }
   void consumed(std::uint32_t n = 1) {
-    taken_ += n;
+    next_ += n;
     cons_ = ring_.next(cons_, n);
   }
   // All that was taken in is consumed.
@@ -57,8 +62,6 @@ class CommandQueue {
   }
 
  private:
-  [[nodiscard]] Next fetch(GuestMemory& memory);
-
   static constexpr std::uint32_t kPosted = 1u << 31;
   static constexpr std::uint32_t kIndex = smmu::CMDQ_PROD::WR::mask;
   static constexpr std::uint32_t kChunk = 64;
@@ -68,8 +71,8 @@ class CommandQueue {
   Ring ring_;
   std::uint32_t prod_ = 0;
   std::uint32_t cons_ = 0;
-  std::uint32_t fetched_ = 0;  // commands in chunk_
-  std::uint32_t taken_ = 0;    // of them, consumed
+  const smmu::Command* next_ = nullptr;  // in chunk_: copied, and not consumed
+  const smmu::Command* end_ = nullptr;
   std::array<smmu::Command, kChunk> chunk_;
 };
 

@@ -29,16 +29,32 @@ constexpr T typed(const smmu::Command& c) {
   return t;
 }
 
-// NH_VAs without range and level hint, with an ASID that the guest has: legal whatever else is announced.
-class PlainVa {
+// The NH_VAs that guests usually send, told from all others by few comparisons: legal, and with an ASID that the guest has.
+class UsualVa {
  public:
-  constexpr explicit PlainVa(bool asid16) : mask_{kMasks[static_cast<std::size_t>(Va::kOpcode)]} {
+  // `ranges`: every instance understands ranges and level hints.
+  constexpr UsualVa(const Announced& a, bool ranges) : mask_{kMasks[static_cast<std::size_t>(Va::kOpcode)]} {
+    using smmu::IDR5;
     mask_[0] &= ~(Va::Op::mask | Va::NUM::mask | Va::SCALE::mask);
     mask_[1] &= ~(Va::TTL::mask | Va::TG::mask);
-    if (!asid16) mask_[0] &= ~Va::ASID::mask | Va::ASID::encode(ASID{0xff});
+    if (!a.idr0.get<smmu::IDR0::ASID16>()) mask_[0] &= ~Va::ASID::mask | Va::ASID::encode(ASID{0xff});
+    if (!ranges || !a.idr3.get<smmu::IDR3::RIL>()) return;
+    const auto offer = [this](bool offered, smmu::TlbiGranule tg) {
+      if (offered) granules_ |= 1U << static_cast<unsigned>(tg);
+    };
+    offer(a.idr5.get<IDR5::GRAN4K>(), smmu::TlbiGranule::size4k);
+    offer(a.idr5.get<IDR5::GRAN64K>(), smmu::TlbiGranule::size64k);  // 16 KiB has rules of its own
   }
-  [[nodiscard]] bool is(const smmu::Command& c) const {
+  // Without range and level hint: legal whatever else is announced.
+  [[nodiscard]] bool plain(const smmu::Command& c) const {
     return (((c.words[0] ^ Va::Op::encode(Va::kOpcode)) & ~mask_[0]) | (c.words[1] & ~mask_[1])) == 0;
+  }
+  // With one of them, as every instance understands it.
+  [[nodiscard]] bool ranged(const smmu::Command& c) const {
+    constexpr std::uint64_t kScale = Va::SCALE::encode(31);  // without DS the upper half is reserved
+    const std::uint64_t hint = (c.words[0] & (Va::NUM::mask | kScale)) | (c.words[1] & Va::TTL::mask);
+    const smmu::Command rest{{c.words[0] & ~(Va::NUM::mask | kScale), c.words[1] & ~(Va::TTL::mask | Va::TG::mask)}};
+    return hint != 0 && (granules_ >> static_cast<unsigned>(c.get<Va::TG>()) & 1) != 0 && plain(rest);
   }
   // How many of `c`, the first of which is one, are just like it, but for Address and Leaf (and VMID, which does not count).
   [[nodiscard]] std::size_t run(std::span<const smmu::Command> c) const {
@@ -51,7 +67,15 @@ class PlainVa {
  private:
   using Va = smmu::TlbiNhVa;
   smmu::GuestMask mask_;
+  std::uint32_t granules_ = 0;  // by TG; none: no ranges
 };
+
+// A SYNC that is legal whatever is announced.
+[[nodiscard]] inline bool is_sync(const smmu::Command& c) {
+  using smmu::Sync;
+  return c.opcode() == Sync::kOpcode && c.within(kMasks[static_cast<std::size_t>(Sync::kOpcode)]) &&
+         c.get<Sync::CS>() != smmu::SyncSignal::illegal;
+}
 
 }  // namespace rules
 

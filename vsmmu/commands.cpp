@@ -17,64 +17,71 @@ void VSmmu::set_consuming() {
 Progress VSmmu::consume(Bounds& left) {
   if (pending_ != Pending::none && !finish_pending(left)) return Progress::again;
   while (consuming_) {
-    if (left.commands == 0 || left.pushed == 0) {
-      publish_progress();
-      return Progress::again;
+    if (const auto copied = queue_.copied(); !copied.empty()) [[unlikely]] {
+      left.commands -= std::min(left.commands, static_cast<unsigned>(copied.size()));
+    } else {
+      const auto next = queue_.look();
+      if (next == CommandQueue::Next::refused) [[unlikely]] {
+        registers_.publish_cmdq_prod(queue_.prod());
+        continue;
+      }
+      if (next == CommandQueue::Next::empty || left.commands == 0 || left.pushed == 0) {
+        publish_progress();
+        return next == CommandQueue::Next::empty ? Progress::done : Progress::again;
+      }
+      if (!queue_.fetch(memory_, left.commands)) [[unlikely]] {
+        command_error(smmu::CmdqError::CERROR_ABT);
+        break;
+      }
+      left.commands -= static_cast<unsigned>(queue_.copied().size());
     }
-    --left.commands;
-    switch (queue_.next(memory_)) {
-      case CommandQueue::Next::command:
-        if (!execute_copied(left)) return Progress::again;
-        if (!queue_.drained()) break;
-        [[fallthrough]];
-      case CommandQueue::Next::empty: publish_progress(); return Progress::done;
-      case CommandQueue::Next::refused: registers_.publish_cmdq_prod(queue_.prod()); break;
-      case CommandQueue::Next::abort: command_error(smmu::CmdqError::CERROR_ABT); break;
+    const bool all = execute_copied(left);
+    left.pushed -= std::min(left.pushed, fanout_.take_pushed());
+    if (!all) return Progress::again;
+    if (queue_.drained()) {
+      publish_progress();
+      return Progress::done;
     }
   }
   (void)queue_.take_posted(false);
   return Progress::done;
 }
 
-// Until all that was copied is consumed, one is illegal, or a bound is reached. One command has been counted already. False: the
-// one at CONS takes more than is left.
+// Until all that was copied is consumed, or one is illegal. False: a bound is reached.
 bool VSmmu::execute_copied(Bounds& left) {
-  for (;;) {
+  do {
     const std::span<const smmu::Command> copied = queue_.copied();
-    if (plain_va_.is(copied[0])) {
-      const std::size_t n = invalidate_run(copied, left);
-      counters_.commands[static_cast<std::size_t>(Opcode::TLBI_NH_VA)] += n;
-      queue_.consumed(static_cast<std::uint32_t>(n));
-    } else {
-      const Step step = command_legal(copied[0], announced_) ? execute(copied[0]) : Step::illegal;
-      if (step == Step::illegal) {
-        command_error(smmu::CmdqError::CERROR_ILL);
-        return true;
-      }
-      if (step == Step::consumed) {
-        ++counters_.commands[static_cast<std::size_t>(copied[0].opcode())];
-        queue_.consumed();
-      } else if (!finish_pending(left)) {
+    const smmu::Command& c = copied[0];
+    if (usual_va_.plain(c)) {
+      invalidate_run(copied, left);
+    } else if (usual_va_.ranged(c)) {
+      fanout_.invalidate_usual(c);
+      consumed(Opcode::TLBI_NH_VA);
+    } else if (rules::is_sync(c)) {
+      fanout_.submit_sync();
+      if (!finish_sync(left)) {
+        pending_ = Pending::sync;
         return false;
       }
+    } else if (!execute_other(c, left)) {
+      return false;
     }
-    left.pushed -= std::min(left.pushed, fanout_.take_pushed());
-    if (queue_.copied().empty() || left.commands == 0 || left.pushed == 0) return true;
-    --left.commands;
-  }
+    if (queue_.copied().empty()) return true;
+  } while (fanout_.pushed() < left.pushed);
+  publish_progress();
+  return false;
 }
 
-// The usual way in which a guest takes back memory: several pages of one address space. Returns how many.
-std::size_t VSmmu::invalidate_run(std::span<const smmu::Command> copied, Bounds& left) {
-  const std::size_t run = plain_va_.run(copied.first(std::min<std::size_t>(copied.size(), left.commands + 1)));
-  if (run == 1) {
-    fanout_.invalidate_plain(copied[0]);
-    return 1;
+// The usual way in which a guest takes back memory: several pages of one address space.
+void VSmmu::invalidate_run(std::span<const smmu::Command> copied, const Bounds& left) {
+  std::size_t n = usual_va_.run(copied);
+  if (n == 1) {
+    fanout_.invalidate_usual(copied[0]);
+  } else {
+    n = std::clamp<std::size_t>((left.pushed - fanout_.pushed()) / fanout_.backings().size(), 1, n);
+    fanout_.invalidate_run(copied.first(n));
   }
-  const std::size_t n = std::clamp<std::size_t>(left.pushed / fanout_.backings().size(), 1, run);
-  fanout_.invalidate_run(copied.first(n));
-  left.commands -= static_cast<unsigned>(n - 1);
-  return n;
+  consumed(Opcode::TLBI_NH_VA, static_cast<std::uint32_t>(n));
 }
 
 // Issues what is batched, then lets the guest see how far its queue has been consumed.
@@ -139,15 +146,19 @@ void VSmmu::invalidate_address(T c) {
   fanout_.invalidate(c);
 }
 
-// Of a legal command. Most are SYNCs.
-VSmmu::Step VSmmu::execute(const smmu::Command& c) {
-  if (c.opcode() != Opcode::SYNC) return execute_other(c);
-  fanout_.submit_sync();
-  pending_ = Pending::sync;
-  return Step::pending;
+// False: it takes more than is left.
+[[gnu::noinline]] bool VSmmu::execute_other(const smmu::Command& c, Bounds& left) {
+  switch (command_legal(c, announced_) ? execute(c) : Step::illegal) {
+    case Step::consumed: consumed(c.opcode()); return true;
+    case Step::pending: return finish_pending(left);
+    case Step::illegal: break;
+  }
+  command_error(smmu::CmdqError::CERROR_ILL);
+  return true;
 }
 
-[[gnu::noinline]] VSmmu::Step VSmmu::execute_other(const smmu::Command& c) {
+// Of a legal command, other than a SYNC.
+VSmmu::Step VSmmu::execute(const smmu::Command& c) {
   using rules::typed;
   switch (c.opcode()) {
     case Opcode::TLBI_NH_VA: {
@@ -229,23 +240,19 @@ void VSmmu::invalidate_atc(smmu::AtcInv c) {
 bool VSmmu::finish_pending(Bounds& left) {
   switch (pending_) {
     case Pending::none: return true;
-    case Pending::sync:
-    case Pending::events: return finish_sync(left);
+    case Pending::sync: return finish_sync(left);
     default: return finish_streams(left);
   }
 }
 
+// Faults of transactions that ended before the SYNC are visible before it completes (4.7.3).
 bool VSmmu::finish_sync(Bounds& left) {
-  if (pending_ == Pending::sync) {
-    while (!fanout_.completed()) {
-      if (left.polls == 0) return false;
-      --left.polls;
-    }
-    draining_ = fanout_.synced();
-    to_drain_ = 0;
-    pending_ = Pending::events;
+  const auto events = [this](stage2::SmmuPort& smmu) { return drain_.events_pending(smmu); };
+  while (!fanout_.completed(draining_, events)) {
+    if (left.polls == 0) return false;
+    --left.polls;
   }
-  if (!drain_events(left)) return false;
+  if (draining_ != 0 && !drain_events(left)) return false;
   complete_sync();
   return true;
 }
@@ -258,8 +265,7 @@ bool VSmmu::finish_sync(Bounds& left) {
   }
   const Pending why = std::exchange(pending_, Pending::none);
   if (why == Pending::cfgi || why == Pending::cd) {
-    ++counters_.commands[static_cast<std::size_t>(queue_.current().opcode())];
-    queue_.consumed();
+    consumed(queue_.copied()[0].opcode());
   } else if (why == Pending::cr0) {
     acknowledge_cr0();
   } else {
@@ -275,15 +281,11 @@ void VSmmu::finish_all() {
   }
 }
 
-// Faults of transactions that ended before the SYNC are visible before it completes (4.7.3). What a queue held when the
-// SYNC completed is at most what fits, however fast others fill it.
-bool VSmmu::drain_events(Bounds& left) {
+// What a queue held when the SYNC completed is at most what fits, however fast others fill it.
+[[gnu::noinline]] bool VSmmu::drain_events(Bounds& left) {
   for (; draining_ != 0; draining_ &= draining_ - 1) {
     stage2::SmmuPort& port = *fanout_.backings()[static_cast<std::size_t>(std::countr_zero(draining_))].port;
-    if (to_drain_ == 0) {
-      if (!drain_.events_pending(port)) continue;
-      to_drain_ = 1u << port.capabilities().idr1.get<smmu::IDR1::EVENTQS>();
-    }
+    if (to_drain_ == 0) to_drain_ = 1u << port.capabilities().idr1.get<smmu::IDR1::EVENTQS>();
     while (to_drain_ != 0) {
       if (left.events == 0) return false;
       const unsigned most = std::min(left.events, to_drain_);
@@ -299,9 +301,8 @@ void VSmmu::complete_sync() {
   pending_ = Pending::none;
   // Not consumed then; executed again once the guest has acknowledged the error, with no ATC_INV outstanding (7.1).
   if (atc_issued_ && atc_failed()) return command_error(smmu::CmdqError::CERROR_ATC_INV_SYNC);
-  const auto sync = rules::typed<smmu::Sync>(queue_.current());
-  ++counters_.commands[static_cast<std::size_t>(Opcode::SYNC)];
-  queue_.consumed();
+  const auto sync = rules::typed<smmu::Sync>(queue_.copied()[0]);
+  consumed(Opcode::SYNC);
   publish_cons();
   irqs_.sync_completed(sync);  // after CONS: whoever observes the signal observes that (3.18, 4.7.3)
 }

@@ -267,7 +267,6 @@ void Fanout::issue_all() {
 
 void Fanout::submit_sync() {
   waiting_ = batched_ | unsynced_ | (options_.late_events ? 0 : reporting_);
-  synced_ = waiting_;
   const Mask wide = wide_[kOpen] | wide_[kHeld];
   each(waiting_, [&](Backing& b) {
     if ((wide & bit(b)) != 0) close(b);
@@ -280,22 +279,11 @@ void Fanout::submit_sync() {
   batched_ = unsynced_ = 0;
 }
 
-bool Fanout::poll() {
-  Mask done = 0;
-  each(waiting_, [&](Backing& b) {
-    if (b.port->completed(b.ticket)) done |= bit(b);
-  });
-  waiting_ &= ~done;
-  clean(done);
-  return waiting_ == 0;
-}
-
-void Fanout::clean(Mask done) {
-  if (((cleaning_[kOpen] | cleaning_[kHeld]) & done) != 0)
-    for (std::size_t kind = 0; kind < kTagKinds; ++kind) {
-      dirty_[kind] &= ~(cleaning_[kind] & done);
-      cleaning_[kind] &= ~done;
-    }
+[[gnu::noinline]] void Fanout::clean(Mask done) {
+  for (std::size_t kind = 0; kind < kTagKinds; ++kind) {
+    dirty_[kind] &= ~(cleaning_[kind] & done);
+    cleaning_[kind] &= ~done;
+  }
   if (!precise()) return;
   each(done, [this](const Backing& b) {
     if (asids_->cleaning(b.number)) asids_->cleaned(b.number);

@@ -89,14 +89,16 @@ class Fanout {
   }
   // TLB invalidations of the guest's, to whoever may hold such entries. The VMID is put in.
   void invalidate(const smmu::TlbiNhVa& c);
-  // One without a range.
-  void invalidate_plain(const smmu::Command& c) {
+  // One that all instances understand as it is.
+  void invalidate_usual(const smmu::Command& c) {
     smmu::TlbiNhVa va;
     va.words = c.words;
     if (precise()) [[unlikely]]
       return invalidate(va);
     send(dirty_[kOpen], kOpen, va.set<smmu::TlbiNhVa::VMID>(VMID{}));
   }
+  // Ranges and level hints are such, on every instance.
+  [[nodiscard]] bool ranges_everywhere() const { return std::popcount(ranges_) == static_cast<int>(count_); }
   // Several of them, without ranges, alike but for Address and Leaf (and VMID, which does not count): the usual way in
   // which a guest takes back memory.
   void invalidate_run(std::span<const smmu::Command> run);
@@ -104,6 +106,7 @@ class Fanout {
   void invalidate(const smmu::TlbiNhAsid& c);
   void invalidate_all();
   // Commands that the calls above have batched, since last asked.
+  [[nodiscard]] unsigned pushed() const { return pushed_; }
   [[nodiscard]] unsigned take_pushed() { return std::exchange(pushed_, 0u); }
 
   // A stage-1 STE is about to be installed under the tag, or has been replaced by another kind.
@@ -131,13 +134,25 @@ class Fanout {
   // recorded events for the guest; does not wait. None of the latter can be left out to the letter of 4.7.3: see
   // vsmmu/README.md, "Which instances a SYNC waits for".
   void submit_sync();
-  // True once all SYNCs of submit_sync() have completed.
-  [[nodiscard]] bool completed() { return waiting_ == 0 || poll(); }
+  // True once all SYNCs of submit_sync() have completed. Sets the bit in `seen` of each instance of which `look` is true
+  // when its SYNC is first found complete.
+  template <typename Look>
+  [[nodiscard]] bool completed(std::uint64_t& seen, Look look) {
+    Mask done = 0;
+    each(waiting_, [&](const Backing& b) {
+      if (!b.port->completed(b.ticket)) return;
+      done |= bit(b);
+      if (look(*b.port)) [[unlikely]]
+        seen |= bit(b);
+    });
+    waiting_ &= ~done;
+    if (precise() || ((cleaning_[kOpen] | cleaning_[kHeld]) & done) != 0) [[unlikely]]
+      clean(done);
+    return waiting_ == 0;
+  }
   [[nodiscard]] bool dirty(unsigned instance, TagKind kind) const {
     return (dirty_[index(kind)] & bit(backings_[instance])) != 0;
   }
-  // The instances that the last SYNC was submitted to.
-  [[nodiscard]] std::uint64_t synced() const { return synced_; }
   // No tag is used any more.
   void forget();
 
@@ -192,7 +207,6 @@ class Fanout {
   void close(Backing& b);
   void issue(Backing& b);
   void issue_all();
-  [[nodiscard]] bool poll();
   void clean(Mask done);
   [[gnu::cold]] void reclaim(Backing& b);
   [[nodiscard]] std::uint64_t vmid_for(const Backing& b, std::size_t kind) const {
@@ -208,7 +222,6 @@ class Fanout {
   Mask unsynced_ = 0;   // issued, and no SYNC since
   Mask reporting_ = 0;  // Backing::reporting is not 0
   Mask waiting_ = 0;    // a SYNC has not completed
-  Mask synced_ = 0;
   std::array<Mask, kTagKinds> dirty_{};
   std::array<Mask, kTagKinds> cleaning_{};  // an NH_ALL was sent with no stage-1 STE installed
   std::array<Mask, kTagKinds> wide_{};      // NH_ALL goes out behind the batch, and covers what would be in it

@@ -64,6 +64,7 @@ std::expected<std::unique_ptr<VSmmu>, CreateFailure> VSmmu::create(const Config&
                           {.no_global_pages = config.precise && config.no_global_pages,
                            .late_events = config.late_events,
                            .widen = bounds.widen}};
+  vsmmu->usual_va_ = rules::UsualVa{*announced, vsmmu->fanout_.ranges_everywhere()};
   return vsmmu;
 }
 
@@ -89,7 +90,7 @@ VSmmu::VSmmu(const Announced& announced, const Surroundings& surroundings, const
       memory_{surroundings.memory},
       drain_{surroundings.drain},
       domain_{surroundings.domain},
-      bounds_{.commands = std::max(bounds.commands, 2u),  // one look at the queue finds out that it is empty
+      bounds_{.commands = std::max(bounds.commands, 1u),
               .pushed = std::max(bounds.pushed, 1u),
               .polls = std::max(bounds.polls, 1u),
               .installs = std::max(bounds.installs, 1u),
@@ -97,7 +98,7 @@ VSmmu::VSmmu(const Announced& announced, const Surroundings& surroundings, const
               .widen = bounds.widen},
       registers_{surroundings.pages, announced_},
       irqs_{announced_, registers_, lock_, surroundings.interrupts},
-      plain_va_{announced_.idr0.get<smmu::IDR0::ASID16>()} {}
+      usual_va_{announced_, false} {}
 
 VSmmu::~VSmmu() { shutdown(); }
 

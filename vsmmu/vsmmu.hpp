@@ -47,8 +47,7 @@ enum class Progress : std::uint8_t {
   again  // the bound of work was reached: take pending interrupts, then execute the same store again
 };
 
-// Bounds of the work of one exit. Each exit does at least one step: fewer than 2 commands (one, and a look for more) or 0 of the
-// others count as that.
+// Bounds of the work of one exit. Each exit does at least one step: 0 of them counts as 1.
 //
 // What is left takes interrupts of the guest's own and of others in between (Progress::again). Beyond these bounds an exit
 // does: what one command more takes (at most 64 commands for each instance, where ranges are emulated), one SYNC's
@@ -199,12 +198,11 @@ class VSmmu {
   // What the owner of the command side is in the middle of.
   enum class Pending : std::uint8_t {
     none,
-    sync,    // submitted, not known to be complete
-    events,  // complete; events that were recorded before are on their way to the guest
-    cfgi,    // streams [cursor, end) are to be re-read for a CFGI command
-    cd,      // of the stream at the cursor, the context descriptor only
-    cr0,     // the same, for SMMUEN
-    gbpa     // the same, for GBPA
+    sync,  // submitted, and not complete everywhere, or events that were recorded before are on their way to the guest
+    cfgi,  // streams [cursor, end) are to be re-read for a CFGI command
+    cd,    // of the stream at the cursor, the context descriptor only
+    cr0,   // the same, for SMMUEN
+    gbpa   // the same, for GBPA
   };
   enum class Step : std::uint8_t { consumed, pending, illegal };
   class Ownership;
@@ -229,10 +227,14 @@ class VSmmu {
   [[nodiscard]] Progress store(std::uint32_t offset, unsigned size, std::uint64_t value);
   [[nodiscard]] Progress consume(Bounds& left);
   [[nodiscard]] bool execute_copied(Bounds& left);
-  [[nodiscard]] std::size_t invalidate_run(std::span<const smmu::Command> copied, Bounds& left);
+  void invalidate_run(std::span<const smmu::Command> copied, const Bounds& left);
+  void consumed(smmu::Opcode opcode, std::uint32_t n = 1) {
+    counters_.commands[static_cast<std::size_t>(opcode)] += n;
+    queue_.consumed(n);
+  }
   void set_consuming();
+  [[nodiscard]] bool execute_other(const smmu::Command& c, Bounds& left);
   [[nodiscard]] Step execute(const smmu::Command& c);
-  [[nodiscard]] Step execute_other(const smmu::Command& c);
   [[nodiscard]] bool finish_pending(Bounds& left);
   [[nodiscard]] bool finish_sync(Bounds& left);
   [[nodiscard]] bool finish_streams(Bounds& left);
@@ -335,14 +337,14 @@ class VSmmu {
   std::atomic<bool> atc_timeouts_noted_{false};
 
   // The owner's alone.
-  rules::PlainVa plain_va_;
+  rules::UsualVa usual_va_;
   CommandQueue queue_;
   Fanout fanout_;
   std::unique_ptr<HeldContexts> held_;  // precise mode
   Pending pending_ = Pending::none;
   std::size_t cursor_ = 0;  // of streams
   std::size_t end_ = 0;
-  std::uint64_t draining_ = 0;  // backings whose events are to be drained
+  std::uint64_t draining_ = 0;  // backings whose events are to be drained for a SYNC
   unsigned to_drain_ = 0;       // events of the first of them, at most; 0: not begun
   bool atc_issued_ = false;     // some stream's atc_issued is set
   bool cmdq_error_ = false;     // GERROR.CMDQ_ERR is active

@@ -77,6 +77,20 @@ void measure_batch(std::string_view name, Smmu& s, unsigned invalidations) {
   expect(s.wait_consumed(), name);
 }
 
+// What Linux sends for one page: it gives its size, and has the SYNC answered in memory.
+void measure_linux(std::string_view name, Smmu& s) {
+  constexpr smmu::TlbiRange kOnePage{.tg = smmu::TlbiGranule::size4k, .ttl = 3};
+  const PA answer{allocate(kPage4K)};
+  measure(
+      name,
+      [&] {
+        s.push(smmu::tlbi_nh_va({}, kAsid, IOVA{kIova}, true, kOnePage));
+        s.push(smmu::sync_irq(answer, 0));
+      },
+      [&] { s.submit(); });
+  expect(s.wait_consumed(), name);
+}
+
 }  // namespace
 }  // namespace weir::guest
 
@@ -110,6 +124,7 @@ void guest_main() {
   measure("prod", [] {}, [&] { one.submit(); });
   measure_batch("sync", one, 0);
   measure_batch("single", one, 1);
+  measure_linux("linux", one);
   measure_batch("batch64", one, 63);
   if (m.smmu_count > 1) {
     measure_batch("sync-3", smmus[1], 0);
