@@ -271,6 +271,7 @@ class Table {
   template <typename EntriesAt>
   [[nodiscard]] Found descend(IPA ipa, EntriesAt&& entries) const;
   [[nodiscard]] Found find(IPA ipa) const;
+  [[nodiscard]] std::optional<PA> reach_by_port(IPA ipa, bool write) const;
   [[nodiscard]] static std::optional<PA> reached(const Found& found, IPA ipa, bool write);
 
   [[nodiscard]] std::expected<Count, Error> plan_map(const TableNode* node, unsigned level, IPA from, IPA to,

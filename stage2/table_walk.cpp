@@ -42,9 +42,13 @@ std::optional<PA> Table::reached(const Found& found, IPA ipa, bool write) {
   return PA{(as<S2Page>(leaf).get<S2Page::OA>().value & ~offset) | (ipa.value & offset)};
 }
 
+[[gnu::noinline]] std::optional<PA> Table::reach_by_port(IPA ipa, bool write) const {
+  return reached(find(ipa), ipa, write);
+}
+
 std::optional<PA> Table::reach(IPA ipa, bool write) const {
   if (!linear_) [[unlikely]]
-    return reached(find(ipa), ipa, write);
+    return reach_by_port(ipa, write);
   const auto entries = [offset = *linear_](PA table) {
     return reinterpret_cast<std::uint64_t*>(table.value + offset);  // NOLINT: as entries_at()
   };

@@ -39,7 +39,7 @@ std::size_t Batch::add_run(std::uint64_t first, std::span<const smmu::Command> r
   return taken;
 }
 
-bool Batch::extend(smmu::Command& last, const smmu::Command& next) {
+[[gnu::noinline]] bool Batch::extend(smmu::Command& last, const smmu::Command& next) {
   // All but the place and the extent of the range is equal.
   constexpr std::uint64_t kExtent = Va::NUM::mask | Va::SCALE::mask;
   if (((last.words[0] ^ next.words[0]) & ~kExtent) != 0) return false;

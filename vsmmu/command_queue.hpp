@@ -35,13 +35,12 @@ class CommandQueue {
   // does not is the re-execution of an old one (Progress::again) or against the rules, and is ignored. False: ignored.
   bool take_posted(bool consuming);
 
-  // Is there a command to copy? Takes in what was posted if there is none else.
+  // Takes in what was posted. Is there a command to copy?
   [[nodiscard]] Next look() {
+    if (!take_posted(true)) [[unlikely]]
+      return Next::refused;
     // Nothing is consumed while the indexes contradict each other (3.5.1).
-    const auto some = [this] { return ring_.distance(cons_, prod_) - 1 < ring_.entries(); };
-    if (some()) return Next::command;
-    if (!take_posted(true)) return Next::refused;
-    return some() ? Next::command : Next::empty;
+    return ring_.distance(cons_, prod_) - 1 < ring_.entries() ? Next::command : Next::empty;
   }
   // Copies commands from CONS on, at least one and at most `most`; there is one, and none is copied yet. False: they are
   // not in memory (CERROR_ABT).

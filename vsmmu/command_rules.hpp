@@ -93,7 +93,7 @@ class UsualVa {
   switch (c.opcode()) {
     case Opcode::TLBI_NH_VA: return range_legal(rules::typed<smmu::TlbiNhVa>(c));
     case Opcode::TLBI_NH_VAA: return range_legal(rules::typed<smmu::TlbiNhVaa>(c));
-    case Opcode::SYNC: return rules::typed<smmu::Sync>(c).get<smmu::Sync::CS>() != smmu::SyncSignal::illegal;
+    case Opcode::SYNC: return rules::is_sync(c);
     case Opcode::ATC_INV:
       // More than everything is permitted to be CERROR_ILL (4.5.1); what else it might do is not known.
       return a.idr0.get<IDR0::ATS>() &&

@@ -237,7 +237,7 @@ void VSmmu::invalidate_atc(smmu::AtcInv c) {
 
 // --- What takes more than one step -----------------------------------------------------------------------------------
 
-bool VSmmu::finish_pending(Bounds& left) {
+[[gnu::noinline]] bool VSmmu::finish_pending(Bounds& left) {
   switch (pending_) {
     case Pending::none: return true;
     case Pending::sync: return finish_sync(left);

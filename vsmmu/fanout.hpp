@@ -167,28 +167,30 @@ class Fanout {
   [[nodiscard]] static Mask bit(const Backing& b) { return Mask{1} << b.number; }
   template <typename Fn>
   void each(Mask mask, Fn&& fn) {
-    for (; mask != 0; mask &= mask - 1) fn(backings_[static_cast<std::size_t>(std::countr_zero(mask))]);
+    for (; mask != 0; mask &= mask - 1) fn(first(mask));
   }
+  [[nodiscard]] Backing& first(Mask mask) { return backings_[static_cast<std::size_t>(std::countr_zero(mask))]; }
 
   // To the tags `kind` of all in `to`; `c` has no VMID.
-  void send(Mask to, std::size_t kind, const smmu::Command& c) {
+  [[gnu::always_inline]] void send(Mask to, std::size_t kind, const smmu::Command& c) {
     if constexpr (kBreakDropInvalidation) return;  // FAULT INJECTION
     const Mask swallowed = to & wide_[kind];
     if (swallowed != 0) [[unlikely]]
       count_swallowed(swallowed);
     batched_ |= to;
-    each(to & ~swallowed, [&](Backing& b) { send_one(b, kind, c); });
+    for (Mask rest = to & ~swallowed; rest != 0; rest &= rest - 1) send_one(first(rest), kind, c);
   }
-  void send_one(Backing& b, std::size_t kind, const smmu::Command& c) {
+  [[gnu::always_inline]] void send_one(Backing& b, std::size_t kind, const smmu::Command& c) {
     if (b.since_sync >= options_.widen || b.batch.full()) [[unlikely]] {
       if (!make_room(b, kind)) return;
     }
     ++pushed_;
     smmu::Command own = c;
     own.words[smmu::TlbiNhVa::VMID::word] |= vmid_for(b, kind);
-    const bool added = b.batch.add_tlbi(own);
-    b.since_sync += added;
-    b.counters.merged += !added;
+    if (b.batch.add_tlbi(own))
+      ++b.since_sync;
+    else
+      ++b.counters.merged;
   }
   // For another TLB invalidation. False: there have been too many, and NH_ALL stands for this one.
   [[nodiscard]] bool make_room(Backing& b, std::size_t kind);

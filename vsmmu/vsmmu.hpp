@@ -236,7 +236,7 @@ class VSmmu {
   [[nodiscard]] bool execute_other(const smmu::Command& c, Bounds& left);
   [[nodiscard]] Step execute(const smmu::Command& c);
   [[nodiscard]] bool finish_pending(Bounds& left);
-  [[nodiscard]] bool finish_sync(Bounds& left);
+  [[nodiscard, gnu::always_inline]] inline bool finish_sync(Bounds& left);
   [[nodiscard]] bool finish_streams(Bounds& left);
   void finish_all();
   [[nodiscard]] bool drain_events(Bounds& left);
@@ -321,8 +321,7 @@ class VSmmu {
   IrqUnit irqs_;
   std::unique_ptr<Stream[]> streams_;  // sorted by vsid
   std::size_t stream_count_ = 0;
-  StallTable stalls_;  // this and what follows: under lock_, whoever wants it
-  std::uint64_t events_ = 0;
+  std::uint64_t events_ = 0;  // this and what follows: under lock_, whoever wants it
   std::uint64_t events_lost_ = 0;
   std::uint64_t stage2_faults_ = 0;
   std::uint64_t host_events_ = 0;
@@ -351,6 +350,8 @@ class VSmmu {
   bool consuming_ = false;      // CMDQEN is acknowledged, without an error; see set_consuming()
   bool gbpa_applied_ = false;   // the value of GBPA.ABORT that streams follow while SMMUEN is 0
   Counters counters_;
+
+  StallTable stalls_;  // under lock_; last, for it is large
 };
 
 }  // namespace weir::vsmmu

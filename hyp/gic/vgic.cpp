@@ -110,6 +110,7 @@ void VGic::touch_all() {
 }
 
 [[gnu::noinline]] void VGic::raise(VIrq& irq, std::uint32_t intid) {
+  if (irq.latch && !irq.clear_pending && !irq.enabled) return;  // is pending, and nobody is waiting for it
   irq.latch = true;
   irq.clear_pending = false;  // merges with the one that was to be cleared
   if (!deliver(irq, intid)) touch(irq, intid);
