@@ -39,6 +39,7 @@ class Geometry {
 
   // The deepest level at which at most 16 concatenated tables cover the input: the shortest walk.
   [[nodiscard]] constexpr unsigned start_level() const { return start_level_; }
+  [[nodiscard]] constexpr unsigned start_shift() const { return start_shift_; }  // level_shift() of it
   // Tables of 4 KiB, side by side, that form the root: 1, 2, 4, 8 or 16.
   [[nodiscard]] constexpr unsigned root_tables() const {
     const unsigned one_table = level_shift(start_level()) + kStrideBits;
@@ -57,9 +58,11 @@ class Geometry {
  private:
   constexpr Geometry(unsigned input_bits, smmu::AddressSize output) : input_bits_{input_bits}, output_{output} {
     while (start_level_ > 0 && input_bits > level_shift(start_level_) + kStrideBits + 4) --start_level_;
+    start_shift_ = level_shift(start_level_);
   }
   unsigned input_bits_;
   unsigned start_level_ = kLastLevel - 1;
+  unsigned start_shift_ = 0;
   smmu::AddressSize output_;
 };
 

@@ -15,7 +15,7 @@ template <typename EntriesAt>
 [[gnu::always_inline]] inline Table::Found Table::descend(IPA ipa, EntriesAt&& entries) const {
   Found found{.entry = root_->entries, .level = geometry_.start_level()};
   if (ipa >= geometry_.input_end()) return found;
-  found.shift = level_shift(found.level);
+  found.shift = geometry_.start_shift();
   std::size_t slot = ipa.value >> found.shift;  // the root is one table, if of several pages
   for (;;) {
     found.entry += slot;

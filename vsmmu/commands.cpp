@@ -47,41 +47,66 @@ Progress VSmmu::consume(Bounds& left) {
   return Progress::done;
 }
 
+void VSmmu::complete_sync() {
+  pending_ = Pending::none;
+  // Not consumed then; executed again once the guest has acknowledged the error, with no ATC_INV outstanding (7.1).
+  if (atc_issued_ && atc_failed()) return command_error(smmu::CmdqError::CERROR_ATC_INV_SYNC);
+  const auto sync = rules::typed<smmu::Sync>(queue_.copied()[0]);
+  consumed(Opcode::SYNC);
+  publish_cons();
+  irqs_.sync_completed(sync);  // after CONS: whoever observes the signal observes that (3.18, 4.7.3)
+}
+
+// Faults of transactions that ended before the SYNC are visible before it completes (4.7.3).
+bool VSmmu::finish_sync(Bounds& left) {
+  const auto events = [this](stage2::SmmuPort& smmu) { return drain_.events_pending(smmu); };
+  while (!fanout_.completed(draining_, events)) {
+    if (left.polls == 0) return false;
+    --left.polls;
+  }
+  if (draining_ != 0 && !drain_events(left)) return false;
+  complete_sync();
+  return true;
+}
+
+// Takes NH_VAs of the usual kind, one or many. False: these are others.
+[[gnu::always_inline]] inline bool VSmmu::take_usual(std::span<const smmu::Command> copied, const Bounds& left) {
+  const bool plain = usual_va_.plain(copied[0]);
+  if (!plain && !usual_va_.ranged(copied[0])) return false;
+  if (const std::size_t run = plain ? usual_va_.run(copied) : 1; run > 1) {
+    take_run(copied.first(run), left);
+  } else {
+    fanout_.invalidate_usual(copied[0]);
+    consumed(Opcode::TLBI_NH_VA);
+  }
+  return true;
+}
+
+// Several pages of one address space.
+[[gnu::noinline]] void VSmmu::take_run(std::span<const smmu::Command> run, const Bounds& left) {
+  const std::size_t most = (left.pushed - fanout_.pushed()) / fanout_.backings().size();
+  const std::size_t n = std::clamp<std::size_t>(most, 1, run.size());
+  fanout_.invalidate_run(run.first(n));
+  consumed(Opcode::TLBI_NH_VA, static_cast<std::uint32_t>(n));
+}
+
 // Until all that was copied is consumed, or one is illegal. False: a bound is reached.
 bool VSmmu::execute_copied(Bounds& left) {
   do {
     const std::span<const smmu::Command> copied = queue_.copied();
-    const smmu::Command& c = copied[0];
-    if (usual_va_.plain(c)) {
-      invalidate_run(copied, left);
-    } else if (usual_va_.ranged(c)) {
-      fanout_.invalidate_usual(c);
-      consumed(Opcode::TLBI_NH_VA);
-    } else if (rules::is_sync(c)) {
+    if (rules::is_sync(copied[0])) {
       fanout_.submit_sync();
       if (!finish_sync(left)) {
         pending_ = Pending::sync;
         return false;
       }
-    } else if (!execute_other(c, left)) {
+    } else if (!take_usual(copied, left) && !execute_other(copied[0], left)) {
       return false;
     }
     if (queue_.copied().empty()) return true;
   } while (fanout_.pushed() < left.pushed);
   publish_progress();
   return false;
-}
-
-// The usual way in which a guest takes back memory: several pages of one address space.
-void VSmmu::invalidate_run(std::span<const smmu::Command> copied, const Bounds& left) {
-  std::size_t n = usual_va_.run(copied);
-  if (n == 1) {
-    fanout_.invalidate_usual(copied[0]);
-  } else {
-    n = std::clamp<std::size_t>((left.pushed - fanout_.pushed()) / fanout_.backings().size(), 1, n);
-    fanout_.invalidate_run(copied.first(n));
-  }
-  consumed(Opcode::TLBI_NH_VA, static_cast<std::uint32_t>(n));
 }
 
 // Issues what is batched, then lets the guest see how far its queue has been consumed.
@@ -245,18 +270,6 @@ void VSmmu::invalidate_atc(smmu::AtcInv c) {
   }
 }
 
-// Faults of transactions that ended before the SYNC are visible before it completes (4.7.3).
-bool VSmmu::finish_sync(Bounds& left) {
-  const auto events = [this](stage2::SmmuPort& smmu) { return drain_.events_pending(smmu); };
-  while (!fanout_.completed(draining_, events)) {
-    if (left.polls == 0) return false;
-    --left.polls;
-  }
-  if (draining_ != 0 && !drain_events(left)) return false;
-  complete_sync();
-  return true;
-}
-
 [[gnu::noinline]] bool VSmmu::finish_streams(Bounds& left) {
   for (; cursor_ < end_; ++cursor_) {
     if (left.installs == 0 || left.commands == 0) return false;
@@ -295,16 +308,6 @@ void VSmmu::finish_all() {
     }
   }
   return true;
-}
-
-void VSmmu::complete_sync() {
-  pending_ = Pending::none;
-  // Not consumed then; executed again once the guest has acknowledged the error, with no ATC_INV outstanding (7.1).
-  if (atc_issued_ && atc_failed()) return command_error(smmu::CmdqError::CERROR_ATC_INV_SYNC);
-  const auto sync = rules::typed<smmu::Sync>(queue_.copied()[0]);
-  consumed(Opcode::SYNC);
-  publish_cons();
-  irqs_.sync_completed(sync);  // after CONS: whoever observes the signal observes that (3.18, 4.7.3)
 }
 
 // Has an ATC_INV timed out that the SYNC waited for? Either way none is outstanding any more.

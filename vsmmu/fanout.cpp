@@ -87,14 +87,14 @@ void Fanout::send_steps(Backing& b, std::size_t kind, const Command& c) {
 }
 
 // There is no ASID of more than 8 bits on a narrow instance, but there may be global entries.
-void Fanout::invalidate_open(const smmu::TlbiNhVa& c) {
+void Fanout::invalidate_open(smmu::TlbiNhVa c) {
   const Command any = without_vmid(c);
   const Mask beyond = wide_asid(c.get<Va::ASID>()) ? dirty_[kOpen] & narrow_ : 0;
   send_address(dirty_[kOpen] & ~beyond, kOpen, any);
   if (beyond != 0 && !options_.no_global_pages) send_address(beyond, kOpen, for_any_asid(any));
 }
 
-[[gnu::noinline]] void Fanout::invalidate(const smmu::TlbiNhVa& c) {
+[[gnu::noinline]] void Fanout::invalidate(smmu::TlbiNhVa c) {
   if (dirty_[kOpen] != 0) invalidate_open(c);
   if (!precise()) return;
   const Command any = without_vmid(c);
@@ -153,13 +153,13 @@ void Fanout::send_run(Mask to, std::size_t kind, std::uint64_t first, std::span<
   send_run(dirty_[kHeld] & ~lives, kHeld, for_any_asid(vaa).words[0], run);
 }
 
-void Fanout::invalidate(const smmu::TlbiNhVaa& c) {
+void Fanout::invalidate(smmu::TlbiNhVaa c) {
   const Command any = without_vmid(c);
   send_address(dirty_[kOpen], kOpen, any);
   if (dirty_[kHeld] != 0) send_address(dirty_[kHeld], kHeld, any);
 }
 
-void Fanout::invalidate(const smmu::TlbiNhAsid& c) {
+void Fanout::invalidate(smmu::TlbiNhAsid c) {
   const Command any = without_vmid(c);
   const ASID asid = c.get<smmu::TlbiNhAsid::ASID>();
   send(dirty_[kOpen] & (wide_asid(asid) ? ~narrow_ : ~Mask{0}), kOpen, any);
@@ -266,7 +266,7 @@ void Fanout::issue_all() {
 }
 
 void Fanout::submit_sync() {
-  waiting_ = batched_ | unsynced_ | (options_.late_events ? 0 : reporting_);
+  waiting_ = batched_ | unsynced_ | reporting_;
   const Mask wide = wide_[kOpen] | wide_[kHeld];
   each(waiting_, [&](Backing& b) {
     if ((wide & bit(b)) != 0) close(b);

@@ -88,9 +88,9 @@ class Fanout {
     ++pushed_;
   }
   // TLB invalidations of the guest's, to whoever may hold such entries. The VMID is put in.
-  void invalidate(const smmu::TlbiNhVa& c);
+  void invalidate(smmu::TlbiNhVa c);
   // One that all instances understand as it is.
-  void invalidate_usual(const smmu::Command& c) {
+  [[gnu::always_inline]] void invalidate_usual(const smmu::Command& c) {
     smmu::TlbiNhVa va;
     va.words = c.words;
     if (precise()) [[unlikely]]
@@ -102,8 +102,8 @@ class Fanout {
   // Several of them, without ranges, alike but for Address and Leaf (and VMID, which does not count): the usual way in
   // which a guest takes back memory.
   void invalidate_run(std::span<const smmu::Command> run);
-  void invalidate(const smmu::TlbiNhVaa& c);
-  void invalidate(const smmu::TlbiNhAsid& c);
+  void invalidate(smmu::TlbiNhVaa c);
+  void invalidate(smmu::TlbiNhAsid c);
   void invalidate_all();
   // Commands that the calls above have batched, since last asked.
   [[nodiscard]] unsigned pushed() const { return pushed_; }
@@ -114,7 +114,7 @@ class Fanout {
   void remove_stage1(Backing& b, TagKind kind) { --b.stage1_streams[index(kind)]; }
   void add_reporting(Backing& b) {
     ++b.reporting;
-    reporting_ |= bit(b);
+    if (!options_.late_events) reporting_ |= bit(b);
   }
   void remove_reporting(Backing& b) {
     if (--b.reporting == 0) reporting_ &= ~bit(b);
@@ -137,7 +137,7 @@ class Fanout {
   // True once all SYNCs of submit_sync() have completed. Sets the bit in `seen` of each instance of which `look` is true
   // when its SYNC is first found complete.
   template <typename Look>
-  [[nodiscard]] bool completed(std::uint64_t& seen, Look look) {
+  [[nodiscard, gnu::always_inline]] bool completed(std::uint64_t& seen, Look look) {
     Mask done = 0;
     each(waiting_, [&](const Backing& b) {
       if (!b.port->completed(b.ticket)) return;
@@ -196,7 +196,7 @@ class Fanout {
   [[nodiscard]] bool make_room(Backing& b, std::size_t kind);
   // `first` is the first word of all of them.
   void send_run(Mask to, std::size_t kind, std::uint64_t first, std::span<const smmu::Command> run);
-  void invalidate_open(const smmu::TlbiNhVa& c);
+  void invalidate_open(smmu::TlbiNhVa c);
   // An address, which may come with a range.
   void send_address(Mask to, std::size_t kind, const smmu::Command& c);
   void send_steps(Backing& b, std::size_t kind, const smmu::Command& c);
@@ -222,7 +222,7 @@ class Fanout {
   // Masks of instances.
   Mask batched_ = 0;    // something is to be issued
   Mask unsynced_ = 0;   // issued, and no SYNC since
-  Mask reporting_ = 0;  // Backing::reporting is not 0
+  Mask reporting_ = 0;  // Backing::reporting is not 0, and a SYNC has to see to that
   Mask waiting_ = 0;    // a SYNC has not completed
   std::array<Mask, kTagKinds> dirty_{};
   std::array<Mask, kTagKinds> cleaning_{};  // an NH_ALL was sent with no stage-1 STE installed

@@ -100,7 +100,7 @@ void IrqUnit::send(Due& due) {
   }
 }
 
-[[gnu::noinline]] void IrqUnit::signal_sync(const smmu::Sync& sync) {
+[[gnu::noinline]] void IrqUnit::signal_sync(smmu::Sync sync) {
   using smmu::Sync;
   switch (sync.get<Sync::CS>()) {
     case smmu::SyncSignal::none:

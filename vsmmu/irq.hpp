@@ -68,7 +68,7 @@ class IrqUnit {
   void send(Due& due);
   // The completion signal of `sync`, which the guest must already see as consumed. MSIs of CMD_SYNCs are complete, or
   // their abort is visible, on return: the caller does not complete the next one before that.
-  void sync_completed(const smmu::Sync& sync) {
+  void sync_completed(smmu::Sync sync) {
     if (sync.get<smmu::Sync::CS>() != smmu::SyncSignal::none) signal_sync(sync);
   }
   // The command queue was full, and is no longer (4.1.2).
@@ -81,7 +81,7 @@ class IrqUnit {
   [[nodiscard]] static std::size_t slot(Irq source);
   [[nodiscard]] bool enabled(Irq source) const;
   void report_abort(Irq source, Due& due);
-  void signal_sync(const smmu::Sync& sync);
+  void signal_sync(smmu::Sync sync);
 
   const Announced& announced_;
   RegisterFile& registers_;

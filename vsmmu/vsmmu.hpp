@@ -227,7 +227,8 @@ class VSmmu {
   [[nodiscard]] Progress store(std::uint32_t offset, unsigned size, std::uint64_t value);
   [[nodiscard]] Progress consume(Bounds& left);
   [[nodiscard]] bool execute_copied(Bounds& left);
-  void invalidate_run(std::span<const smmu::Command> copied, const Bounds& left);
+  [[nodiscard]] bool take_usual(std::span<const smmu::Command> copied, const Bounds& left);
+  void take_run(std::span<const smmu::Command> run, const Bounds& left);
   void consumed(smmu::Opcode opcode, std::uint32_t n = 1) {
     counters_.commands[static_cast<std::size_t>(opcode)] += n;
     queue_.consumed(n);
@@ -240,7 +241,7 @@ class VSmmu {
   [[nodiscard]] bool finish_streams(Bounds& left);
   void finish_all();
   [[nodiscard]] bool drain_events(Bounds& left);
-  void complete_sync();
+  [[gnu::always_inline]] inline void complete_sync();
   // Has an ATC_INV timed out that the SYNC waited for? note_atc_timeout() leaves the note, from anywhere, with any lock held.
   [[nodiscard]] bool atc_failed();
   void note_atc_timeout(VStreamID vsid);

@@ -73,7 +73,7 @@ class GuestMemory final : public vsmmu::GuestMemory {
  private:
   // `bytes` at `at` may be there, all of them in one page.
   [[nodiscard]] bool in_one_page(IPA at, std::size_t bytes) const {
-    return at >= where_.ram && at < where_.end && bytes <= kPage4K - at.value % kPage4K;
+    return at - where_.ram < where_.end - where_.ram && bytes <= kPage4K - at.value % kPage4K;
   }
   [[nodiscard]] bool read_pages(IPA from, std::span<std::byte> to, ToPoc to_poc);
   template <typename Fn>
