@@ -185,25 +185,26 @@ void deactivate(std::uint32_t intid) {
   isb();
 }
 
-void handle(std::uint32_t intid) {
-  if (!is_handled(intid)) {
-    deactivate(intid);
-    return;
-  }
-  const Handler& h = handlers[intid];
-  if (const GicForward forward = h.forward.load(std::memory_order_acquire); forward != nullptr) {
-    if (!forward(h.context.load(std::memory_order_relaxed), intid)) deactivate(intid);
-    return;
-  }
-  if (const GicHandler handler = h.handler.load(std::memory_order_acquire); handler != nullptr) {
-    handler(h.context.load(std::memory_order_relaxed));
-  } else if (is_spi(intid)) {
-    // A level that nobody handles would come again and again.
+// A level that nobody handles would come again and again.
+[[gnu::cold, gnu::noinline]] void refuse(std::uint32_t intid) {
+  if (intid < kSgis) return;
+  if (is_spi(intid))
     gic_disable_spi(intid);
-    log("gic: interrupt %u has no handler: disabled", static_cast<unsigned>(intid));
-  } else if (intid >= kSgis) {
+  else
     gic_disable_ppi(intid);
-    log("gic: interrupt %u has no handler: disabled", static_cast<unsigned>(intid));
+  log("gic: interrupt %u has no handler: disabled", static_cast<unsigned>(intid));
+}
+
+void handle(std::uint32_t intid) {
+  if (is_handled(intid)) [[likely]] {
+    const Handler& h = handlers[intid];
+    if (const GicForward forward = h.forward.load(std::memory_order_acquire); forward != nullptr) {
+      if (forward(h.context.load(std::memory_order_relaxed), intid)) return;
+    } else if (const GicHandler handler = h.handler.load(std::memory_order_acquire); handler != nullptr) {
+      handler(h.context.load(std::memory_order_relaxed));
+    } else {
+      refuse(intid);
+    }
   }
   deactivate(intid);
 }

@@ -121,7 +121,7 @@ void VGic::touch_all() {
 bool VGic::deliver(VIrq& irq, std::uint32_t intid) {
   if (!deliverable(irq) || irq.home != irq.owner || irq.owner != port_.here()) return false;
   VGicCpu& cpu = cpus_[irq.owner];
-  if (!cpu.online_ || cpu.has_work() || cpu.hcr_ != enabled_hcr()) return false;
+  if (!cpu.online_ || cpu.has_work() || cpu.hcr_.words[0] != enabled_hcr().words[0]) return false;
   unsigned slot = irq.lr;
   if (irq.resident()) {
     if (irq.set_active || irq.clear_active || (port_.empty_lrs() & lr_bit(slot)) == 0) return false;

@@ -79,8 +79,8 @@ const char* SmmuInstance::missing_feature() const {
 
 bool SmmuInstance::init_event_queue() {
   const auto log2 = std::min(kEventLog2, capabilities_.idr1.get<IDR1::EVENTQS>());
-  events_size_ = std::uint32_t{1} << log2;
-  const auto memory = hardware_.allocate(std::max<std::size_t>(events_size_ * sizeof(smmu::Event), kPage4K));
+  events_mask_ = (std::uint32_t{2} << log2) - 1;
+  const auto memory = hardware_.allocate(std::max<std::size_t>(event_capacity() * sizeof(smmu::Event), kPage4K));
   if (!memory) return false;
   // Whoever asks how much the queue can hold at a time is told what there is.
   capabilities_.idr1.set<IDR1::EVENTQS>(log2);
@@ -176,20 +176,17 @@ unsigned SmmuInstance::drain_events(unsigned most) {
 // What is delivered only grows, and is never ahead of PROD: whichever of the two is loaded first, equal means that all records
 // up to PROD have been delivered. Records that somebody is delivering at this moment count as pending.
 bool SmmuInstance::events_pending() {
-  const auto prod = read<smmu::EVENTQ_PROD>(hardware_, Reg::EVENTQ_PROD).get<smmu::EVENTQ_PROD::WR>();
-  const std::uint32_t modulus = 2 * events_size_ - 1;  // index and wrap flag
-  return ((prod ^ events_delivered_.load(std::memory_order_acquire)) & modulus) != 0;
+  return ((hardware_.read(Reg::EVENTQ_PROD) ^ events_delivered_.load(std::memory_order_acquire)) & events_mask_) != 0;
 }
 
 unsigned SmmuInstance::deliver_events(unsigned most) {
   using smmu::EVENTQ_CONS;
   using smmu::EVENTQ_PROD;
   const auto prod = read<EVENTQ_PROD>(hardware_, Reg::EVENTQ_PROD);
-  const std::uint32_t modulus = 2 * events_size_ - 1;
   unsigned done = 0;
   std::uint32_t at = events_delivered_.load(std::memory_order_relaxed);
-  for (; at != (prod.get<EVENTQ_PROD::WR>() & modulus) && done < most; ++done, at = (at + 1) & modulus) {
-    const smmu::Event* record = &events_[at & (events_size_ - 1)];
+  for (; at != (prod.get<EVENTQ_PROD::WR>() & events_mask_) && done < most; ++done, at = (at + 1) & events_mask_) {
+    const smmu::Event* record = &events_[at & (events_mask_ >> 1)];
     hardware_.collect(record, sizeof *record);
     const smmu::Event event = *record;
     ++event_count_;

@@ -71,7 +71,7 @@ class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener
   void allow_atc(StreamID sid) { commands_.allow_atc(sid); }
   [[nodiscard]] bool atc_answers(StreamID sid) override { return !commands_.atc_refused(sid); }
 
-  [[nodiscard]] unsigned event_capacity() const { return events_size_; }
+  [[nodiscard]] unsigned event_capacity() const { return (events_mask_ + 1) / 2; }
   [[nodiscard]] std::uint64_t events() const { return event_count_; }
   // 0: no page request queue.
   [[nodiscard]] unsigned page_request_capacity() const { return page_requests_size_; }
@@ -117,7 +117,10 @@ class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener
   bool coherent_;
   std::string_view name_;
   SmmuHardware& hardware_;
-  CommandQueue commands_{hardware_, name_, this};  // near the start, for the offsets of what is used most
+  // Near the start, for the offsets of what is used most.
+  std::atomic<std::uint32_t> events_delivered_{0};  // EVENTQ_CONS.RD; written with events_lock_ held
+  std::uint32_t events_mask_ = 0;                   // of an index with its wrap flag
+  CommandQueue commands_{hardware_, name_, this};
   const char* part_ = "";
   stage2::Capabilities capabilities_{};
   stage2::VmidAllocator vmids_;
@@ -125,9 +128,7 @@ class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener
 
   SpinLock events_lock_;  // of the event queue; taken before any vSMMU's lock
   smmu::Event* events_ = nullptr;
-  std::uint32_t events_size_ = 0;
   std::uint64_t event_count_ = 0;
-  std::atomic<std::uint32_t> events_delivered_{0};  // EVENTQ_CONS.RD; written with events_lock_ held
   std::uint64_t unowned_ = 0;
   std::uint64_t global_errors_ = 0;  // interrupts with an error that was not the command queue's; one pCPU takes them
   SpinLock page_requests_lock_;      // of the page request queue; as events_lock_, and inside it

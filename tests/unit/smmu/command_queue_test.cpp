@@ -110,6 +110,16 @@ TEST_F(CommandQueueTest, AHungStreamIsNamedAndCostsOneTimeout) {
   EXPECT_EQ(executed(atc_inv_all(StreamID{2})), 2u);
 }
 
+TEST_F(CommandQueueTest, AHungStreamIsNamedWhenTheSyncIsPushedLater) {
+  const Command other = tlbi_nh_all(VMID{1});
+  wait(queue.push({&other, 1}, true));
+  hardware.hung = {2};
+  const Command atc = atc_inv_all(StreamID{2});
+  queue.push({&atc, 1}, false);
+  wait(queue.push({&other, 1}, true));
+  EXPECT_EQ(listener.timeouts, (std::vector<std::uint32_t>{2}));
+}
+
 TEST_F(CommandQueueTest, SeveralHungStreamsAreEachNamedBeforeTheTicketCompletes) {
   hardware.hung = {1, 3};
   const Command batch[] = {atc_inv_all(StreamID{1}), atc_inv_all(StreamID{2}), atc_inv_all(StreamID{3})};
@@ -168,7 +178,9 @@ TEST_F(CommandQueueTest, AQueueThatStandsStillIsGivenUp) {
   EXPECT_EQ(listener.deaths, 1u);
   EXPECT_GE(hardware.fake.now, CommandQueue::kGiveUp);
   EXPECT_LT(hardware.fake.now, 2 * CommandQueue::kGiveUp);
-  wait(queue.push({&one, 1}, true));  // dropped
+  const unsigned stores = hardware.fake.prod_stores;
+  wait(queue.push({&one, 1}, true));
+  EXPECT_EQ(hardware.fake.prod_stores, stores) << "it is not dropped";
   EXPECT_EQ(listener.deaths, 1u);
 }
 
@@ -243,7 +255,7 @@ TEST_F(Shared, AFloodDelaysASyncByTheOthersQuotasOnly) {
     EXPECT_GE(hardware.fake.executed.size() - before, CommandQueue::kQuota) << "it was no flood";
     while (hardware.fake.step()) {
     }
-    static_cast<void>(queue.completed(~stage2::Ticket{0}));
+    EXPECT_TRUE(queue.completed(queue.push({}, false)));
   }
 }
 
@@ -262,6 +274,43 @@ TEST_F(Shared, ASmallRingIsShared) {
       }
     }
     EXPECT_EQ(small.fake.executed.size() - before, kPcpus * 51);
+  }
+}
+
+// Many rounds of the ring, in batches of all sizes: each command once and in order, each ticket complete when the SMMU is
+// behind it and not before, with CONS anywhere.
+TEST_F(Shared, TicketsCompleteInEachRoundOfTheRing) {
+  for (const bool snoops : {true, false}) {
+    Hardware small;
+    small.cpus = 2;
+    small.fake.snoops = snoops;
+    CommandQueue few{small, "x"};
+    ASSERT_TRUE(few.init(5));
+    std::deque<std::pair<stage2::Ticket, std::size_t>> waiting;  // and how many commands are ahead of it
+    std::vector<Command> pushed;
+    for (unsigned n = 0; n < 2000; ++n) {
+      std::vector<Command> batch;
+      for (unsigned k = 0; k < n * 7 % 5; ++k)
+        batch.push_back(tlbi_nh_asid(VMID{1}, ASID{static_cast<std::uint16_t>(n)}));
+      small.cpu = n / 3 % 2;
+      const auto ticket = few.push(batch, n % 2 == 0);
+      pushed.insert(pushed.end(), batch.begin(), batch.end());
+      if (n % 2 == 0) pushed.push_back(sync_none());
+      waiting.emplace_back(ticket, pushed.size());
+      for (unsigned k = 0; k < n * 11 % 5; ++k) small.fake.step();
+      for (const auto& [t, ahead] : waiting)
+        if (small.fake.executed.size() < ahead) {
+          ASSERT_FALSE(few.completed(t));
+          break;
+        }
+      while (!waiting.empty() && small.fake.executed.size() >= waiting.front().second && n % 3 == 0) {
+        ASSERT_TRUE(few.completed(waiting.front().first));
+        waiting.pop_front();
+      }
+    }
+    while (small.fake.step()) {
+    }
+    EXPECT_EQ(small.fake.executed, pushed);
   }
 }
 
