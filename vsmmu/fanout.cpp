@@ -40,6 +40,7 @@ Fanout::Fanout(std::unique_ptr<Backing[]> backings, std::size_t count, std::uniq
       if (b.tags[kind]) b.vmid[kind] = Va::VMID::encode(b.tags[kind]->vmid());
     if (b.port->capabilities().idr3.get<smmu::IDR3::RIL>()) ranges_ |= bit(b);
     if (!b.port->capabilities().idr0.get<smmu::IDR0::ASID16>()) narrow_ |= bit(b);
+    if (precise()) to_clean_ |= bit(b);
   }
 }
 
@@ -185,6 +186,7 @@ void Fanout::send_all(Mask to, std::size_t kind) {
   each(to, [&](const Backing& b) {
     if (b.stage1_streams[kind] == 0) cleaning_[kind] |= bit(b);
   });
+  to_clean_ |= cleaning_[kind];
 }
 
 void Fanout::invalidate_all() {
@@ -267,9 +269,9 @@ void Fanout::issue_all() {
 
 void Fanout::submit_sync() {
   waiting_ = batched_ | unsynced_ | reporting_;
-  const Mask wide = wide_[kOpen] | wide_[kHeld];
-  each(waiting_, [&](Backing& b) {
-    if ((wide & bit(b)) != 0) close(b);
+  if (const Mask wide = wide_[kOpen] | wide_[kHeld]; wide != 0) [[unlikely]]
+    each(wide & waiting_, [this](Backing& b) { close(b); });
+  each(waiting_, [](Backing& b) {
     b.ticket = b.port->issue_and_sync(b.batch.commands());
     b.batch.clear();
     b.counters.tlbis += b.since_sync;
@@ -284,7 +286,10 @@ void Fanout::submit_sync() {
     dirty_[kind] &= ~(cleaning_[kind] & done);
     cleaning_[kind] &= ~done;
   }
-  if (!precise()) return;
+  if (!precise()) {
+    to_clean_ = cleaning_[kOpen];
+    return;
+  }
   each(done, [this](const Backing& b) {
     if (asids_->cleaning(b.number)) asids_->cleaned(b.number);
   });

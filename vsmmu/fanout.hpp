@@ -138,17 +138,17 @@ class Fanout {
   // when its SYNC is first found complete.
   template <typename Look>
   [[nodiscard, gnu::always_inline]] bool completed(std::uint64_t& seen, Look look) {
-    Mask done = 0;
+    Mask open = 0;
     each(waiting_, [&](const Backing& b) {
-      if (!b.port->completed(b.ticket)) return;
-      done |= bit(b);
-      if (look(*b.port)) [[unlikely]]
+      if (!b.port->completed(b.ticket)) [[unlikely]]
+        open |= bit(b);
+      else if (look(*b.port)) [[unlikely]]
         seen |= bit(b);
     });
-    waiting_ &= ~done;
-    if (precise() || ((cleaning_[kOpen] | cleaning_[kHeld]) & done) != 0) [[unlikely]]
+    const Mask done = std::exchange(waiting_, open) & ~open;
+    if ((to_clean_ & done) != 0) [[unlikely]]
       clean(done);
-    return waiting_ == 0;
+    return open == 0;
   }
   [[nodiscard]] bool dirty(unsigned instance, TagKind kind) const {
     return (dirty_[index(kind)] & bit(backings_[instance])) != 0;
@@ -174,11 +174,12 @@ class Fanout {
   // To the tags `kind` of all in `to`; `c` has no VMID.
   [[gnu::always_inline]] void send(Mask to, std::size_t kind, const smmu::Command& c) {
     if constexpr (kBreakDropInvalidation) return;  // FAULT INJECTION
-    const Mask swallowed = to & wide_[kind];
-    if (swallowed != 0) [[unlikely]]
-      count_swallowed(swallowed);
     batched_ |= to;
-    for (Mask rest = to & ~swallowed; rest != 0; rest &= rest - 1) send_one(first(rest), kind, c);
+    if (const Mask swallowed = to & wide_[kind]; swallowed != 0) [[unlikely]] {
+      count_swallowed(swallowed);
+      to &= ~swallowed;
+    }
+    for (Mask rest = to; rest != 0; rest &= rest - 1) send_one(first(rest), kind, c);
   }
   [[gnu::always_inline]] void send_one(Backing& b, std::size_t kind, const smmu::Command& c) {
     if (b.since_sync >= options_.widen || b.batch.full()) [[unlikely]] {
@@ -226,6 +227,7 @@ class Fanout {
   Mask waiting_ = 0;    // a SYNC has not completed
   std::array<Mask, kTagKinds> dirty_{};
   std::array<Mask, kTagKinds> cleaning_{};  // an NH_ALL was sent with no stage-1 STE installed
+  Mask to_clean_ = 0;                       // clean() is to hear of their SYNCs
   std::array<Mask, kTagKinds> wide_{};      // NH_ALL goes out behind the batch, and covers what would be in it
   Mask ranges_ = 0;                         // IDR3.RIL: understand ranges and level hints
   Mask narrow_ = 0;                         // ASIDs of 8 bits
