@@ -335,8 +335,8 @@ TEST_F(On, WithGlobalPagesARunGoesEverywhere) {
   use(kA, 1);
   use(kB, 2);
   submit({nh_va(2, 0x7000), nh_va(2, 0x8000), sync_none()});
-  EXPECT_EQ(sent(0), (std::vector<Command>{tlbi_nh_vaa(vmid(0), IOVA{0x7000}, true),
-                                           tlbi_nh_vaa(vmid(0), IOVA{0x8000}, true)}));
+  EXPECT_EQ(sent(0),
+            (std::vector<Command>{tlbi_nh_vaa(vmid(0), IOVA{0x7000}, true), tlbi_nh_vaa(vmid(0), IOVA{0x8000}, true)}));
   EXPECT_EQ(sent(1), (std::vector<Command>{tlbi_nh_va(vmid(1), host(kB, 1), IOVA{0x7000}, true),
                                            tlbi_nh_va(vmid(1), host(kB, 1), IOVA{0x8000}, true)}));
 }
