@@ -1,6 +1,7 @@
 #include "vsmmu/fanout.hpp"
 
 #include <algorithm>
+#include <type_traits>
 
 namespace weir::vsmmu {
 
@@ -10,10 +11,12 @@ using Va = smmu::TlbiNhVa;
 
 namespace {
 
-// The fields that Weir puts in lie in the same place in all of them.
-static_assert(Va::VMID::word == 0 && Va::VMID::mask == smmu::TlbiNhVaa::VMID::mask &&
-              Va::VMID::mask == smmu::TlbiNhAsid::VMID::mask && Va::VMID::mask == smmu::TlbiNhAll::VMID::mask);
-static_assert(Va::ASID::word == 0 && Va::ASID::mask == smmu::TlbiNhAsid::ASID::mask);
+// The fields that Weir puts in are the same in all of them, and lie in the first word.
+static_assert(std::is_same_v<Va::VMID, smmu::TlbiNhVaa::VMID>);
+static_assert(std::is_same_v<Va::VMID, smmu::TlbiNhAsid::VMID>);
+static_assert(std::is_same_v<Va::VMID, smmu::TlbiNhAll::VMID>);
+static_assert(std::is_same_v<Va::ASID, smmu::TlbiNhAsid::ASID>);
+static_assert(Va::VMID::word == 0 && Va::ASID::word == 0);
 
 // What the guest wrote there has no meaning without stage 2.
 template <typename T>
