@@ -120,6 +120,7 @@ class Machine:
     name: str
     smmus: int = 3
     cpus: int = 4
+    cpu: str = "max"
     memory: str = "2G"
     devices: list[str] = field(default_factory=list)
     icount: bool = False
@@ -151,7 +152,7 @@ class Machine:
 
     def arguments(self, machine: str = "") -> list[str]:
         options = f"virt,virtualization={'on' if self.virtualization else 'off'},gic-version=3" + machine
-        arguments = [QEMU, "-machine", options, "-cpu", "max", "-smp", str(self.cpus), "-m", self.memory,
+        arguments = [QEMU, "-machine", options, "-cpu", self.cpu, "-smp", str(self.cpus), "-m", self.memory,
                      "-display", "none", "-monitor", "none", "-nodefaults", "-no-reboot",
                      "-semihosting-config", "enable=on,target=native"]
         if self.icount:
