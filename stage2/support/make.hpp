@@ -17,6 +17,7 @@ template <typename T, typename... Args>
 // `n` value-initialised elements; nullptr when out of memory (or when n * sizeof(T) overflows).
 template <typename T>
 [[nodiscard]] std::unique_ptr<T[]> make_array(std::size_t n) {
+  // NOLINTNEXTLINE(bugprone-sizeof-expression): T may be a pointer
   if (n > static_cast<std::size_t>(-1) / 2 / sizeof(T)) return nullptr;
   return std::unique_ptr<T[]>{new (std::nothrow) T[n]()};
 }
