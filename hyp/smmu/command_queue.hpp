@@ -127,7 +127,6 @@ class CommandQueue {
   [[nodiscard]] std::uint32_t size() const { return slot_mask_ + 1; }
   // Loads CONS, recovers the queue if there is an error. What was consumed, or less.
   [[nodiscard]] std::uint64_t look();
-  [[nodiscard]] std::uint64_t position_of(smmu::CMDQ_CONS cons, std::uint64_t produced);
   [[nodiscard]] bool completed_after_all(stage2::Ticket ticket);
   // Of push(), with lock_ held. append_plain() is for the many that end before plain_until_ and have no ATC_INV among them;
   // false: these were not, and nothing is appended. append() takes as many of `commands` as there is room for and leaves
