@@ -99,7 +99,9 @@ constexpr std::string_view text_of(smmu::Reg reg) {
     case CIDR1:
     case CIDR2:
     case CIDR3: return "No CoreSight identification.";
-    case EVENTQ_PROD: return "The event queue's write index; OVFLG toggles when an event is lost to a full queue.";
+    case EVENTQ_PROD:
+      return "The event queue's write index; OVFLG toggles when an event is lost to a full queue, be it a physical "
+             "one.";
     case EVENTQ_CONS: return "The read index; a store of OVACKFLG == OVFLG acknowledges the overflow.";
     case PRIQ_PROD:
       return "The PRI queue's write index; OVFLG toggles when a request is lost to a full queue, and the SMMU answers "

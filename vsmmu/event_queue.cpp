@@ -37,17 +37,23 @@ unsigned event_room(const RegisterFile& registers, unsigned max_log2) {
   return n >= ring.entries() ? 0 : ring.entries() - n;
 }
 
+bool flag_overflow(RegisterFile& registers) {
+  if (!enabled(registers)) return false;
+  EVENTQ_PROD prod = registers.eventq_prod();
+  if (prod.get<EVENTQ_PROD::OVFLG>() != registers.eventq_cons().get<EVENTQ_CONS::OVACKFLG>()) return false;
+  registers.publish_eventq_prod(prod.set<EVENTQ_PROD::OVFLG>(!prod.get<EVENTQ_PROD::OVFLG>()));
+  return true;
+}
+
 Delivered deliver_event(RegisterFile& registers, GuestMemory& memory, unsigned max_log2, const smmu::Event& event) {
   if (!enabled(registers)) return {.outcome = Delivery::disabled};
 
   const Ring ring = ring_of(registers, max_log2);
   EVENTQ_PROD prod = registers.eventq_prod();
-  const EVENTQ_CONS cons = registers.eventq_cons();
   const std::uint32_t wr = ring.normal(prod.get<EVENTQ_PROD::WR>());
   const std::uint32_t before = queued(registers, ring);
   if (before >= ring.entries()) {  // full; an inconsistent state counts as full (3.5.1)
-    if (!is_stalled(event) && prod.get<EVENTQ_PROD::OVFLG>() == cons.get<EVENTQ_CONS::OVACKFLG>())
-      registers.publish_eventq_prod(prod.set<EVENTQ_PROD::OVFLG>(!prod.get<EVENTQ_PROD::OVFLG>()));
+    if (!is_stalled(event)) (void)flag_overflow(registers);
     return {.outcome = Delivery::overflowed};
   }
   const IPA entry = ring.base + (std::uint64_t{ring.slot(wr)} << kLog2Event);

@@ -30,4 +30,9 @@ struct Delivered {
 [[nodiscard]] Delivered deliver_event(RegisterFile& registers, GuestMemory& memory, unsigned max_log2,
                                       const smmu::Event& event);
 
+// Records that were meant for the queue have been lost elsewhere: flags an overflow as if they had found it full (7.4). False,
+// with nothing changed: the queue is not writable, so the records would have been discarded silently (7.2.1), or an overflow
+// is flagged already. Serialised like deliver_event().
+[[nodiscard]] bool flag_overflow(RegisterFile& registers);
+
 }  // namespace weir::vsmmu

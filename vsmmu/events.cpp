@@ -77,4 +77,17 @@ std::optional<EventReport> VSmmu::handle_event(stage2::SmmuPort& smmu, const smm
   return report;
 }
 
+void VSmmu::events_lost(stage2::SmmuPort& smmu) {
+  IrqUnit::Due due;
+  {
+    const SpinLock::Guard guard{lock_};
+    const bool concerned = std::any_of(streams_.get(), streams_.get() + stream_count_,
+                                       [&](const Stream& s) { return s.backing->port == &smmu; });
+    if (!concerned || !flag_overflow(registers_)) return;
+    // Unlike an overflow of its own, this one may find the queue empty: nothing else would make the guest look.
+    irqs_.signal(Irq::evtq, due);
+  }
+  irqs_.send(due);
+}
+
 }  // namespace weir::vsmmu

@@ -165,6 +165,8 @@ class VSmmu {
   // A page request that the physical instance `smmu` has recorded. False: not of a stream of this vSMMU, and nobody has
   // answered it.
   [[nodiscard]] bool handle_page_request(stage2::SmmuPort& smmu, const smmu::PriEntry& request);
+  // `smmu` has discarded events because its queue was full: the guest's queue overflows, too (7.4).
+  void events_lost(stage2::SmmuPort& smmu);
   // `smmu` has discarded page requests because its queue was full: the guest's queue overflows, too (8.1).
   void page_requests_lost(stage2::SmmuPort& smmu);
   // An invalidation of the device's own translations was not answered: the stream aborts, without ATS, until it is

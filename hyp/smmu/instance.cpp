@@ -200,8 +200,11 @@ unsigned SmmuInstance::deliver_events(unsigned most) {
           static_cast<unsigned long long>(unowned_), static_cast<int>(text.size()), text.view().data());
     }
   }
-  if (done == 0) return 0;
-  const auto cons = EVENTQ_CONS{}.set<EVENTQ_CONS::RD>(at).set<EVENTQ_CONS::OVACKFLG>(prod.get<EVENTQ_PROD::OVFLG>());
+  const bool overflow = prod.get<EVENTQ_PROD::OVFLG>() != overflow_acknowledged_;
+  if (overflow) tell_of_event_overflow();
+  if (done == 0 && !overflow) return 0;
+  overflow_acknowledged_ = prod.get<EVENTQ_PROD::OVFLG>();
+  const auto cons = EVENTQ_CONS{}.set<EVENTQ_CONS::RD>(at).set<EVENTQ_CONS::OVACKFLG>(overflow_acknowledged_);
   hardware_.write_after_loads(Reg::EVENTQ_CONS, cons.words[0]);
   events_delivered_.store(at, std::memory_order_release);
   return done;
@@ -259,7 +262,7 @@ unsigned SmmuInstance::deliver_page_requests(unsigned most) {
   if (overflow && at == end) {
     // All that came before the overflow is delivered (8.1.1). Nothing is written to the queue until this is
     // acknowledged, in one store with RD.
-    tell_of_overflow();
+    tell_of_page_request_overflow();
     cons.set<PRIQ_CONS::OVACKFLG>(prod.get<PRIQ_PROD::OVFLG>());
   }
   hardware_.write_after_loads(Reg::PRIQ_CONS, cons.words[0]);
@@ -279,7 +282,17 @@ void SmmuInstance::deliver(const smmu::PriEntry& request) {
   issue({&refuse, 1});
 }
 
-void SmmuInstance::tell_of_overflow() {
+// Told before the acknowledge, and whenever it is seen: unlike the PRI queue, this one has gone on since (7.4), so what was
+// lost has no place among the records.
+void SmmuInstance::tell_of_event_overflow() {
+  if (std::has_single_bit(++event_overflows_))  // the 1st, 2nd, 4th, ...
+    log("%.*s: %llu overflows of the event queue: records were lost", static_cast<int>(name_.size()), name_.data(),
+        static_cast<unsigned long long>(event_overflows_));
+  const SpinLock::Guard owners{owners_lock_};
+  for (StreamOwner& owner : owners_) owner.on_events_lost(*this);
+}
+
+void SmmuInstance::tell_of_page_request_overflow() {
   if (std::has_single_bit(++page_request_overflows_))  // the 1st, 2nd, 4th, ...
     log("%.*s: %llu overflows of the page request queue: devices send more than they were granted credits for",
         static_cast<int>(name_.size()), name_.data(), static_cast<unsigned long long>(page_request_overflows_));
@@ -296,6 +309,14 @@ StreamOwner* SmmuInstance::owner_of(StreamID sid) {
 void SmmuInstance::on_global_error() {
   commands_.recover();
   const std::uint32_t active = commands_.acknowledge_others();
+  if ((active & smmu::GERROR::EVENTQ_ABT_ERR::mask) != 0) {
+    const SpinLock::Guard guard{events_lock_};
+    tell_of_event_overflow();
+  }
+  if ((active & smmu::GERROR::PRIQ_ABT_ERR::mask) != 0) {
+    const SpinLock::Guard guard{page_requests_lock_};
+    tell_of_page_request_overflow();
+  }
   // The 1st, 2nd, 4th, ...: on some implementations a guest's faults overflow the event queue into EVENTQ_ABT_ERR.
   if (active == 0 || !std::has_single_bit(++global_errors_)) return;
   smmu::GERROR::Layout::for_each([&]<typename F>(F) {

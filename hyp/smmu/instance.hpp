@@ -30,6 +30,9 @@ class StreamOwner : public boost::intrusive::set_base_hook<> {
   // Called with the instance's page request queue locked; must not drain it. False: the owner has not dealt with it, and
   // the request is refused.
   virtual bool on_page_request(SmmuInstance&, const smmu::PriEntry&) { return false; }
+  // Events were discarded, perhaps this stream's: the instance's queue was full or could not be written (IHI 0070, 7.2, 7.4).
+  // Called likewise.
+  virtual void on_events_lost(SmmuInstance&) {}
   // Page requests were discarded, perhaps this stream's: the instance's queue was full (IHI 0070, 8.1). Called likewise.
   virtual void on_page_requests_lost(SmmuInstance&) {}
   // The device did not answer an ATC invalidation in time (IHI 0070, 3.9.1.4): what it has cached may be stale for ever,
@@ -73,6 +76,7 @@ class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener
 
   [[nodiscard]] unsigned event_capacity() const { return (events_mask_ + 1) / 2; }
   [[nodiscard]] std::uint64_t events() const { return event_count_; }
+  [[nodiscard]] std::uint64_t event_overflows() const { return event_overflows_; }
   // 0: no page request queue.
   [[nodiscard]] unsigned page_request_capacity() const { return page_requests_size_; }
   [[nodiscard]] std::uint64_t page_requests() const { return page_request_count_; }
@@ -110,7 +114,8 @@ class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener
   [[nodiscard]] bool init_page_requests();
   unsigned deliver_page_requests(unsigned most);  // likewise, with page_requests_lock_ held
   void deliver(const smmu::PriEntry& request);
-  void tell_of_overflow();
+  void tell_of_event_overflow();
+  void tell_of_page_request_overflow();
   [[nodiscard]] StreamOwner* owner_of(StreamID sid);
 
   unsigned index_;
@@ -129,6 +134,8 @@ class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener
   SpinLock events_lock_;  // of the event queue; taken before any vSMMU's lock
   smmu::Event* events_ = nullptr;
   std::uint64_t event_count_ = 0;
+  std::uint64_t event_overflows_ = 0;
+  bool overflow_acknowledged_ = false;  // EVENTQ_CONS.OVACKFLG
   std::uint64_t unowned_ = 0;
   std::uint64_t global_errors_ = 0;  // interrupts with an error that was not the command queue's; one pCPU takes them
   SpinLock page_requests_lock_;      // of the page request queue; as events_lock_, and inside it

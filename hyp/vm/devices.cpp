@@ -61,6 +61,7 @@ class Binding final : public StreamOwner {
   [[nodiscard]] const DeviceConfig& config() const { return config_; }
   void on_event(SmmuInstance& from, const smmu::Event& event) override;
   bool on_page_request(SmmuInstance& from, const smmu::PriEntry& request) override;
+  void on_events_lost(SmmuInstance& from) override;
   void on_page_requests_lost(SmmuInstance& from) override;
   void on_atc_timeout(SmmuInstance& from) override;
   // What could not be done while events were being delivered.
@@ -108,6 +109,8 @@ bool Binding::on_page_request(SmmuInstance& from, const smmu::PriEntry& request)
   something_happened();
   return vsmmu_.handle_page_request(from, request);
 }
+
+void Binding::on_events_lost(SmmuInstance& from) { vsmmu_.events_lost(from); }
 
 void Binding::on_page_requests_lost(SmmuInstance& from) {
   something_happened();

@@ -216,6 +216,7 @@ class GuestMachine final : public Machine, public Rig, public vsmmu::Interrupts,
     bool on_page_request(SmmuInstance&, const smmu::PriEntry& request) override {
       return machine.vsmmu_->handle_page_request(instance, request);
     }
+    void on_events_lost(SmmuInstance&) override { machine.vsmmu_->events_lost(instance); }
     void on_page_requests_lost(SmmuInstance&) override { machine.vsmmu_->page_requests_lost(instance); }
     void on_atc_timeout(SmmuInstance&) override { machine.vsmmu_->atc_timed_out(vsid); }
     VStreamID vsid{};

@@ -335,6 +335,30 @@ TEST_F(EventQueue, WrapsAndOverflows) {
   EXPECT_EQ(virt.vsmmu->counters().events_lost, 3u);
 }
 
+// Records that an instance has lost were meant for whichever vSMMU: each says so as if its own queue had been full (7.4).
+TEST_F(EventQueue, WhatAnInstanceHasLostIsAnOverflow) {
+  const auto lose = [&](unsigned smmu) { virt.vsmmu->events_lost(*machine.smmus[smmu]); };
+  lose(1);  // carries none of the guest's streams
+  EXPECT_EQ(guest.evtq_prod(), 0u);
+  lose(0);
+  EXPECT_EQ(guest.evtq_prod(), EVENTQ_PROD::OVFLG::mask);
+  EXPECT_EQ(virt.interrupts.count[vsmmu::Irq::evtq], 1u);
+  lose(0);  // a second one cannot be indicated
+  EXPECT_EQ(guest.evtq_prod(), EVENTQ_PROD::OVFLG::mask);
+  EXPECT_EQ(virt.interrupts.count[vsmmu::Irq::evtq], 1u);
+  EXPECT_EQ(fault()->delivery, vsmmu::Delivery::written);  // the queue goes on
+  consume(1, true);
+  lose(0);
+  EXPECT_EQ(guest.evtq_prod(), 1u);  // toggled back
+}
+
+TEST_F(EventQueue, NoOverflowOfAQueueThatIsOff) {
+  guest.write(Reg::CR0, CR0::CMDQEN::mask | CR0::SMMUEN::mask);
+  virt.vsmmu->events_lost(*machine.smmus[0]);
+  EXPECT_EQ(guest.evtq_prod(), 0u);
+  EXPECT_EQ(virt.interrupts.count[vsmmu::Irq::evtq], 0u);
+}
+
 TEST_F(EventQueue, InconsistentIndexIsFull) {
   consume(0x40);  // ahead of PROD
   EXPECT_EQ(fault()->delivery, vsmmu::Delivery::overflowed);
