@@ -6,7 +6,7 @@ MAKEFLAGS += --no-builtin-rules --no-builtin-variables
 .DELETE_ON_ERROR:
 JOBS ?= $(shell nproc)
 
-goals := help image guests manifest-check vsmmu-doc docs host el2-libs run shell bench test unit mutants boot-test format format-check lint check-no-fp spin race race-mutants
+goals := help image guests firmware manifest-check vsmmu-doc docs host el2-libs run shell bench test unit mutants boot-test format format-check lint check-no-fp spin race race-mutants
 .PHONY: $(goals) toolchain clean distclean
 .DEFAULT_GOAL := help
 
@@ -21,6 +21,7 @@ help:
 	@echo "make spin            check the models of the protocols between pCPUs and SMMUs (tests/spin), exhaustively"
 	@echo "make mutants         plant faults in the vSMMU, one at a time: the tests must notice each (T=name: those of that name)"
 	@echo "make guests          the payloads of tests/guests"
+	@echo "make firmware        TF-A and U-Boot, to boot Weir with: build/firmware"
 	@echo "make manifest-check  build/host/manifest-check, which checks a manifest"
 	@echo "make docs            write guest-abi/vsmmu.md anew, from the definitions of formats and rules"
 	@echo "make format          lay the sources out; make lint: clang-tidy"
@@ -31,7 +32,7 @@ toolchain:
 	@tools/toolchain
 
 clean:
-	rm -rf build/weir.elf build/Image build/el2/obj build/host build/guests build/run build/mutation build/spin
+	rm -rf build/weir.elf build/Image build/el2/obj build/host build/guests build/run build/mutation build/spin build/firmware
 distclean:
 	rm -rf build
 
@@ -151,6 +152,7 @@ docs: build/host/vsmmu-doc
 
 -include tests/mutants/mutants.mk
 -include tests/race/race.mk
+include tools/firmware.mk
 
 # ---- Running and checking ----
 
@@ -175,7 +177,7 @@ spin:
 	@python3 tests/spin/run.py $(T)
 check-no-fp: build/weir.elf
 	@tools/check-no-fp $<
-boot-test: image guests
+boot-test: image guests firmware
 	@python3 tests/boot/run.py $(T)
 # One after the other, all of them whatever fails, and a last line that counts.
 test:

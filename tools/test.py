@@ -117,6 +117,7 @@ def main() -> int:
         count("build of manifest-check", make("manifest-check"))
     image = count("build of the image", make("image"))
     guests = count("build of the guests", make("guests"))
+    count("build of the firmware", make("firmware"))
     if image:
         count("no FP or SIMD registers in the image", run("tools/check-no-fp", "build/weir.elf"))
     if image and guests:
