@@ -1,7 +1,6 @@
 """What boot tests share."""
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +17,14 @@ def limit(seconds: int):
     """The time that a test may take."""
     def mark(function):
         function.limit = seconds
+        return function
+    return mark
+
+
+def needs(*targets: str):
+    """What `make` has to build for a test: run.py does, before the first test and outside of every time limit."""
+    def mark(function):
+        function.needs = targets
         return function
     return mark
 
@@ -42,7 +49,4 @@ def expect(result: Result, *lines: str) -> None:
 
 def payload(name: str) -> Path:
     """A payload of tests/guests, built."""
-    path = REPOSITORY / f"build/guests/{name}.bin"
-    if not path.exists():
-        subprocess.run(["make", "-s", str(path.relative_to(REPOSITORY))], cwd=REPOSITORY, check=True)
-    return path
+    return REPOSITORY / f"build/guests/{name}.bin"

@@ -1,8 +1,7 @@
 """The benchmark's machinery: what it measures repeats exactly, and nothing costs several times what it should."""
-import subprocess
 import sys
 
-from boot import REPOSITORY, limit
+from boot import REPOSITORY, limit, needs
 
 sys.path.insert(0, str(REPOSITORY / "tests/bench"))
 
@@ -10,9 +9,9 @@ sys.path.insert(0, str(REPOSITORY / "tests/bench"))
 CEILINGS = {"trap.null": 1200, "inv.single": 3500, "batch.64": 40_000, "cfgi.ste": 8000, "cfgi.cd": 5000, "event.forward": 4000}
 
 
+@needs("build/bench/count.so")
 @limit(90)
 def test_repeats():
-    subprocess.run(["make", "-s", "build/bench/count.so"], cwd=REPOSITORY, check=True)
     from run import on_one
     first, second = on_one(), on_one()
     assert first.by_key == second.by_key, \

@@ -8,11 +8,12 @@ import re
 import subprocess
 from dataclasses import dataclass
 
-from boot import REPOSITORY, Machine, Result, boot, limit, payload
+from boot import REPOSITORY, Machine, Result, boot, limit, needs, payload
 from guests import BOOT, TESTDEV, expect_ok, root_port, said
 
 DIFFERENCES = REPOSITORY / "tests/conformance/differences.md"
 LIMIT = 150
+TOGETHER = True  # the outcomes of one run serve several tests
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,6 @@ def under_qemu() -> dict[str, Outcome]:
 
 def on_model() -> dict[str, Outcome]:
     program = REPOSITORY / "build/host/conformance"
-    subprocess.run(["make", "-s", str(program.relative_to(REPOSITORY))], cwd=REPOSITORY, check=True)
     done = subprocess.run([program, "model-qemu"], stdout=subprocess.PIPE, text=True, check=True)
     return outcomes(done.stdout.splitlines())
 
@@ -104,6 +104,7 @@ def test_conformance_skips():
     assert not missing, f"differences.md does not explain: {'; '.join(missing)}"
 
 
+@needs("build/host/conformance")
 @limit(3 * LIMIT)
 def test_conformance_model():
     """The software model that mimics QEMU ends each case as QEMU does, if the payload's devices can do what it takes."""
