@@ -8,6 +8,10 @@ is 8 * n. StreamID = requester ID.
     machine.disk("disk1", bus="rp1")
     result = machine.run(image="build/Image", initrd=machine.initrd({"manifest.dtb": ..., "Image": ...}), limit=120)
 
+QEMU itself starts the image, or firmware does (`firmware`, built by `make firmware`): "u-boot", or "tf-a", which is TF-A at
+EL3 with U-Boot behind it. U-Boot then finds image, initrd and command line in fw_cfg, where -kernel, -initrd and -append
+put them, and boots them as it would from a disk. The devicetree is the same corrected one: TF-A and U-Boot add to it.
+
 tools/qemu.py [--smmus N] FILE.dtb writes the devicetree of such a machine.
 """
 from __future__ import annotations
@@ -31,6 +35,9 @@ RUN = REPOSITORY / "build" / "run"
 QEMU = "qemu-system-aarch64"
 MIB = 1 << 20
 ECHO = True  # whether a run's console is shown unless told otherwise
+FIRMWARE = {name: REPOSITORY / f"build/firmware/{name}.bin" for name in ("u-boot", "tf-a")}
+# What TF-A prints when EL3 gives up: nothing goes on after it.
+EL3_CRASH = re.compile(r"Unhandled (Exception|External Abort|Interrupt Exception) in EL3|PANIC (in|at) EL3|PANIC at PC")
 SMMU_BASE, SMMU_SIZE, SMMU_SPI = 0x0C000000, 0x20000, 112
 BUSES_PER_PXB = 8
 
@@ -88,8 +95,15 @@ class Result:
     def lines(self) -> list[str]:
         return self.log.replace("\r", "").split("\n")
 
+    def el3_crash(self) -> str | None:
+        """What TF-A said if EL3 gave up."""
+        crash = EL3_CRASH.search(self.log)
+        return f"the run ended in EL3: {crash[0]}" if crash else None
+
     def failure(self) -> str | None:
         """What is wrong with the run whatever was run: a reason in one line, or nothing."""
+        if crash := self.el3_crash():
+            return crash
         for line in self.lines:
             if line.startswith(("weir: unhandled", "weir: panic")):
                 return line
@@ -127,6 +141,7 @@ class Machine:
     extra: list[str] = field(default_factory=list)  # further arguments of QEMU
     virtualization: bool = True
     stages: dict[int, str] = field(default_factory=dict)  # SMMUs that do not nest: "1" or "2"
+    firmware: str = ""  # "": none; or a name of FIRMWARE
 
     def __post_init__(self) -> None:
         self.path = RUN / self.name
@@ -152,6 +167,8 @@ class Machine:
 
     def arguments(self, machine: str = "") -> list[str]:
         options = f"virt,virtualization={'on' if self.virtualization else 'off'},gic-version=3" + machine
+        if self.firmware == "tf-a":
+            options += ",secure=on"
         arguments = [QEMU, "-machine", options, "-cpu", self.cpu, "-smp", str(self.cpus), "-m", self.memory,
                      "-display", "none", "-monitor", "none", "-nodefaults", "-no-reboot",
                      "-semihosting-config", "enable=on,target=native"]
@@ -167,7 +184,8 @@ class Machine:
         return arguments + self.extra
 
     def dtb(self) -> Path:
-        """QEMU's own devicetree, completed by the SMMUs that it leaves out: what a board's firmware would hand over."""
+        """QEMU's own devicetree, completed by the SMMUs that it leaves out: what a board's firmware would hand over.
+        Dumped without -bios, which changes what QEMU leaves out."""
         raw, complete = self.path / "qemu.dtb", self.path / "machine.dtb"
         done = subprocess.run(self.arguments(f",dumpdtb={raw}"), capture_output=True, text=True, check=False)
         if done.returncode:
@@ -212,6 +230,8 @@ class Machine:
 
     def command(self, image: str | Path, initrd: Path | None, append: str = "") -> list[str]:
         arguments = self.arguments() + ["-kernel", str(image), "-dtb", str(self.dtb())]
+        if self.firmware:
+            arguments += ["-bios", str(FIRMWARE[self.firmware])]
         if initrd:
             arguments += ["-initrd", str(initrd)]
         if append:
@@ -249,6 +269,8 @@ class Machine:
                         qemu.stdin.flush()
                     if until and re.search(until.encode(), log):
                         status = 0
+                    if EL3_CRASH.search(log[-4096:].decode(errors="replace")):
+                        limit = min(limit, time.monotonic() - start + 2)  # the rest of the report, and no more
                 elif data == b"":  # QEMU closed its end
                     status = qemu.wait()
                 if status is not None or left <= 0:

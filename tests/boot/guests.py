@@ -15,10 +15,22 @@ def root_port(number: int, smmu: int) -> str:
     return f"pcie-root-port,id=rp{number},bus=pcie.{smmu},addr={number},chassis={number},slot={number}"
 
 
-def boot_payload(name: str, cpus: int = 2, time: float = 60) -> Result:
-    """The payload in a VM of its own, as tests/boot/NAME/manifest.dts says; one iommu-testdev is there for it."""
-    machine = Machine(name, cpus=cpus, memory="512M", devices=[root_port(1, smmu=1), f"{TESTDEV},bus=rp1"])
-    return boot(machine, BOOT / name / "manifest.dts", {f"{name}.bin": payload(name)}, limit=time)
+def boot_payload(name: str, cpus: int = 2, time: float = 60, run: str = "", changes: dict[str, str] | None = None,
+                 **options) -> Result:
+    """The payload in a VM of its own, as tests/boot/NAME/manifest.dts says; one iommu-testdev is there for it. `run`: the
+    run's name if not the payload's; `changes` replace texts of the manifest; `options`: of the Machine."""
+    machine = Machine(run or name, cpus=cpus, devices=[root_port(1, smmu=1), f"{TESTDEV},bus=rp1"],
+                      **{"memory": "512M"} | options)
+    return boot(machine, changed(BOOT / name / "manifest.dts", changes), {f"{name}.bin": payload(name)}, limit=time)
+
+
+def changed(manifest: Path, changes: dict[str, str] | None) -> str:
+    """The manifest's text, with texts replaced that are in it once."""
+    text = manifest.read_text()
+    for old, new in (changes or {}).items():
+        assert text.count(old) == 1, f"{manifest.parent.name}/{manifest.name} has changed: {old}"
+        text = text.replace(old, new)
+    return text
 
 
 def boot_nested(name: str, changes: dict[str, str] | None = None, image: Path = IMAGE, time: float = 60,
@@ -28,11 +40,8 @@ def boot_nested(name: str, changes: dict[str, str] | None = None, image: Path = 
     machine = Machine(name, cpus=2, memory="1G", **options, devices=[
         root_port(1, smmu=1), f"{TESTDEV},bus=rp1", root_port(2, smmu=2), f"{TESTDEV},bus=rp2", root_port(3, smmu=2),
         f"{TESTDEV},bus=rp3"])
-    manifest = (BOOT / "nested/manifest.dts").read_text()
-    for old, new in (changes or {}).items():
-        assert manifest.count(old) == 1, f"nested/manifest.dts has changed: {old}"
-        manifest = manifest.replace(old, new)
-    return boot(machine, manifest, {"nested.bin": payload("nested")}, image=image, limit=time)
+    return boot(machine, changed(BOOT / "nested/manifest.dts", changes), {"nested.bin": payload("nested")}, image=image,
+                limit=time)
 
 
 def said(result: Result, guest: str) -> list[str]:
@@ -51,6 +60,7 @@ def expect_ok(result: Result, guest: str) -> None:
     lines = said(result, guest)
     for line in [line for line in lines if line.startswith("FAIL")] + weir_lines(result, "panic"):
         raise AssertionError(f"{line} {log}")
+    assert not result.el3_crash(), f"{result.el3_crash()} {log}"
     last = next((line for line in reversed(result.lines) if line.strip()), "")
     assert "OK" in lines, f"no verdict within {result.seconds:.0f} s; the last line is: {last} {log}"
     assert result.status == 0, f"QEMU's status is {result.status} after {result.seconds:.0f} s {log}"

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import re
 
-from boot import REPOSITORY, IMAGE, limit
+from boot import IMAGE, limit
+from guests import BOOT, changed
 from qemu import Result, compile_dts
 from run_linux import KERNEL, check, default_machine, initramfs
 from test_fleet import tlbis
@@ -32,14 +33,11 @@ def driver_trouble(result: Result) -> str | None:
     return trouble[0].strip() if trouble else None
 
 
-def run_disks(name: str, changes: dict[str, str] | None = None) -> Result:
-    """What `make run` does, with texts of the manifest replaced."""
-    machine, disks = default_machine(name)
+def run_disks(name: str, changes: dict[str, str] | None = None, **options) -> Result:
+    """What `make run` does, with texts of the manifest replaced. `options`: of the Machine."""
+    machine, disks = default_machine(name, **options)
     original = {disk: path.read_bytes() for disk, path in disks.items()}
-    source = (REPOSITORY / "tests/boot/linux/manifest.dts").read_text()
-    for old, new in (changes or {}).items():
-        assert source.count(old) == 1, f"linux/manifest.dts has changed: {old}"
-        source = source.replace(old, new)
+    source = changed(BOOT / "linux/manifest.dts", changes)
     initrd = machine.initrd({"manifest.dtb": compile_dts(source, machine.path / "manifest.dtb"), "Image": KERNEL,
                              "initramfs.cpio": initramfs(disks)})
     result = machine.run(IMAGE, initrd, limit=240)
