@@ -26,9 +26,16 @@ void for_each_bit(std::uint32_t bits, Fn&& fn) {
   for (; bits != 0; bits &= bits - 1) fn(static_cast<unsigned>(std::countr_zero(bits)));
 }
 
-IchHcr enabled_hcr() { return IchHcr{}.set<IchHcr::En>(true); }
+// ICH_HCR_EL2 while every interrupt has a list register. An SPI is active in the distributor: with EOImode = 1 any CPU may
+// deactivate it (IHI 0069, 12.2.6), also one that has it in no list register, and the hardware does not say which one that
+// was. So ICC_DIR_EL1 is trapped where a VM has several vCPUs. A guest with EOImode = 0 never writes it.
+IchHcr usual_hcr(const VGicLimits& limits) {
+  return IchHcr{}.set<IchHcr::En>(true).set<IchHcr::TDIR>(limits.traps_dir && limits.vcpus > 1);
+}
 
 }  // namespace
+
+VGic::VGic(const VGicLimits& limits, VGicPort& port) : limits_{limits}, usual_hcr_{usual_hcr(limits)}, port_{port} {}
 
 std::unique_ptr<VGic> VGic::create(const VGicLimits& limits, VGicPort& port) {
   if (limits.vcpus == 0 || limits.vcpus > kVgicMaxVcpus || limits.list_registers == 0 ||
@@ -121,7 +128,7 @@ void VGic::touch_all() {
 bool VGic::deliver(VIrq& irq, std::uint32_t intid) {
   if (!deliverable(irq) || irq.home != irq.owner || irq.owner != port_.here()) return false;
   VGicCpu& cpu = cpus_[irq.owner];
-  if (!cpu.online_ || cpu.has_work() || cpu.hcr_.words[0] != enabled_hcr().words[0]) return false;
+  if (!cpu.online_ || cpu.has_work() || cpu.hcr_.words[0] != usual_hcr_.words[0]) return false;
   unsigned slot = irq.lr;
   if (irq.resident()) {
     if (irq.set_active || irq.clear_active || (port_.empty_lrs() & lr_bit(slot)) == 0) return false;
@@ -272,6 +279,7 @@ unsigned VGic::sift(VGicCpu& cpu) {
 // More interrupts than list registers. Those that can be taken come first, by priority: as long as any of them is left
 // out, all list registers are pending, and when none is any more (NP) it is their turn. Then active ones, whose
 // deactivation is noticed without a list register; last, those of a group that the guest's CPU interface has disabled.
+// The order holds as long as the CPU interface's groups stay as they are: a change of one that matters is reported, too.
 // Returns what ICH_HCR_EL2 is to be while some are left out.
 IchHcr VGic::choose(VGicCpu& cpu) {
   for_each_bit(cpu.used_, [&](unsigned slot) { cpu.queue_.set(cpu.slots_[slot]); });
@@ -296,11 +304,15 @@ IchHcr VGic::choose(VGicCpu& cpu) {
     place(cpu, intid, slot);
     cpu.queue_.reset(intid);
   }
-  IchHcr hcr = enabled_hcr();
+  IchHcr hcr = usual_hcr_;
   cpu.queue_.for_each([&](std::uint32_t intid) {
     const VIrq& irq = irq_of(cpu, intid);
     switch (classify(irq)) {
-      case Class::pending: hcr.set<IchHcr::NPIE>(true); break;
+      case Class::pending:
+        hcr.set<IchHcr::NPIE>(true);
+        // A group that is disabled now would keep its list registers pending, and this one out.
+        hcr.set<IchHcr::VGrp0DIE>(vmcr.get<IchVmcr::VENG0>()).set<IchHcr::VGrp1DIE>(vmcr.get<IchVmcr::VENG1>());
+        break;
       case Class::active: hcr.set<IchHcr::LRENPIE>(true).set<IchHcr::TDIR>(limits_.traps_dir); break;
       case Class::blocked:
         if (irq.group1)
@@ -333,7 +345,7 @@ void VGic::flush_locked(VGicCpu& cpu) {
   cpu.work_.store(false, std::memory_order_relaxed);
   if (!cpu.online_) return;
   const unsigned waiting = sift(cpu);
-  IchHcr hcr = enabled_hcr();
+  IchHcr hcr = usual_hcr_;
   std::uint32_t free = (lr_bit(limits_.list_registers) - 1) & ~cpu.used_;
   if (waiting <= static_cast<unsigned>(std::popcount(free))) {
     cpu.queue_.for_each([&](std::uint32_t intid) {
@@ -365,7 +377,7 @@ void VGic::online(unsigned vcpu) {
   VGicCpu& cpu = cpus_[vcpu];
   for (unsigned n = 0; n < limits_.list_registers; ++n) port_.write_lr(n, IchLr{});
   port_.reset_interface();
-  cpu.hcr_ = enabled_hcr();
+  cpu.hcr_ = usual_hcr_;
   port_.write_hcr(cpu.hcr_);
   cpu.online_ = true;
   for (const VIrq& irq : cpu.irqs_)
@@ -528,18 +540,12 @@ void VGic::send_sgi(unsigned vcpu, gic::IccSgir target, bool any_group) {
   });
 }
 
-// Trapped only while an active interrupt is in no list register.
+// Of an interrupt that is in a list register of this vCPU's, of another's, or of none.
 void VGic::write_dir(unsigned vcpu, std::uint32_t intid) {
   const SpinLock::Guard guard{lock_};
-  VGicCpu& self = cpus_[vcpu];
-  VIrq* irq = find(&self, intid);
+  VIrq* irq = find(&cpus_[vcpu], intid);
   if (irq == nullptr || !port_.read_vmcr().get<IchVmcr::VEOIM>()) return;
-  if (irq->resident()) {
-    irq->clear_active = true;
-    touch(*irq, intid);
-  } else if (irq->active) {
-    deactivate(*irq, intid);
-  }
+  write_bit(*irq, intid, Bit::clear_active, true);
 }
 
 bool VGic::write_sysreg(unsigned vcpu, gic::Icc reg, std::uint64_t value) {

@@ -93,7 +93,8 @@ struct VGicLimits {
   unsigned vcpus{};           // 1..kVgicMaxVcpus
   unsigned list_registers{};  // 1..16
   unsigned priority_bits{};   // 5..8: of the virtual CPU interface
-  bool traps_dir{};           // ICH_HCR_EL2.TDIR works
+  // ICH_HCR_EL2.TDIR works. Without it, ICC_DIR_EL1 reaches only what is in the writing vCPU's own list registers.
+  bool traps_dir{};
 };
 
 class VGic {
@@ -162,7 +163,7 @@ class VGic {
     std::uint32_t first, end;  // INTIDs [first, end)
   };
 
-  VGic(const VGicLimits& limits, VGicPort& port) : limits_{limits}, port_{port} {}
+  VGic(const VGicLimits& limits, VGicPort& port);
 
   // With lock_ held.
   [[nodiscard]] VIrq* find(VGicCpu* cpu, std::uint32_t intid);    // nullptr: no such INTID, or private and no cpu
@@ -210,6 +211,7 @@ class VGic {
   [[nodiscard]] std::uint64_t read_rd(VGicCpu& of, std::uint32_t offset, unsigned size);
 
   const VGicLimits limits_;
+  const gic::IchHcr usual_hcr_;
   VGicPort& port_;
   SpinLock lock_;
   gic::GicdCtlr ctlr_{};  // EnableGrp0, EnableGrp1

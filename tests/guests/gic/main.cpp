@@ -1,5 +1,5 @@
 // The GIC with interrupts masked and taken by hand: more pending, and more active, than there are list registers; split
-// deactivation; another CPU's interrupts; the timer.
+// deactivation, also by another CPU; another CPU's interrupts; two groups; the timer.
 #include "tests/guests/bare/gic.hpp"
 
 #include "tests/guests/bare/machine.hpp"
@@ -38,8 +38,9 @@ bool get(Register array, unsigned intid, unsigned cpu = 0) {
   return (load32(frame(intid, cpu) + array + intid / 32 * 4) & bit(intid)) != 0;
 }
 
-std::uint32_t ack() {
-  const std::uint64_t intid = WEIR_READ_SYSREG("S3_0_C12_C12_0");  // ICC_IAR1_EL1
+std::uint32_t ack(unsigned group = 1) {
+  const std::uint64_t intid = group == 1 ? WEIR_READ_SYSREG("S3_0_C12_C12_0")  // ICC_IAR1_EL1
+                                         : WEIR_READ_SYSREG("S3_0_C12_C8_0");  // ICC_IAR0_EL1
   barrier();
   return static_cast<std::uint32_t>(intid);
 }
@@ -57,10 +58,10 @@ void split(bool on) {
 }  // ICC_CTLR_EL1.EOImode
 
 // An interrupt that is on its way to this CPU arrives after a while.
-std::uint32_t ack_soon() {
+std::uint32_t ack_soon(unsigned group = 1) {
   const std::uint64_t until = now_us() + 2'000'000;
   for (;;) {
-    const std::uint32_t intid = ack();
+    const std::uint32_t intid = ack(group);
     if (intid != kSpurious || now_us() > until) return intid;
   }
 }
@@ -147,7 +148,7 @@ void check_registers() {
 constinit volatile std::uint32_t seen = 0;
 constinit volatile unsigned go = 0;
 
-void second(std::uint64_t) {
+void init_second() {
   const std::uint64_t rd = machine().gicr + kRedistributorBytes;
   store32(rd + 0x14, 0);  // GICR_WAKER
   WEIR_WRITE_SYSREG("S3_0_C12_C12_5", 7);
@@ -155,6 +156,10 @@ void second(std::uint64_t) {
   WEIR_WRITE_SYSREG("S3_0_C4_C6_0", 0xff);
   WEIR_WRITE_SYSREG("S3_0_C12_C12_7", 1);
   isb();
+}
+
+void second(std::uint64_t) {
+  init_second();
   go = 1;
   const std::uint32_t intid = ack_soon();
   seen = intid;
@@ -173,6 +178,12 @@ bool soon(Fn&& done) {
   while (!done())
     if (now_us() > until) return false;
   return true;
+}
+
+// The second CPU has seen `value`, and is off.
+void end_second(unsigned value) {
+  go = value;
+  expect(soon([] { return psci::value(hvc(psci::kAffinityInfo, 1)) == 1; }), "the second CPU does not go off");
 }
 
 // State of an SPI that another CPU has in its list registers.
@@ -198,7 +209,85 @@ void check_other_cpu() {
   expect(!get(kIsactiver, kSpi), "not active any more");
   gic::disable(kSpi);
   store64(machine().gicd + kIrouter + std::uint64_t{8} * kSpi, 0);
+  end_second(4);
+}
+
+// An SPI's active state is the distributor's: with split EOI the CPU that deactivates it need not be the one that took it.
+void second_drops(std::uint64_t) {
+  init_second();
+  split(true);
+  go = 1;
+  seen = ack_soon();
+  eoi(seen);  // drops the priority
+  go = 2;
+  while (go != 3) {
+  }
+  seen = ack_soon();
+  eoi(seen);
   go = 4;
+  while (go != 5) {
+  }
+  hvc(psci::kCpuOff);
+}
+
+void check_dir_elsewhere() {
+  check("dir-on-another-cpu");
+  seen = 0;
+  go = 0;
+  split(true);
+  gic::set_edge(kSpi);
+  gic::enable(kSpi);
+  expect(start_cpu(1, second_drops, 0) == psci::kSuccess, "CPU_ON");
+  if (!expect(soon([] { return go == 1; }), "the second CPU does not come up")) return;
+  store64(machine().gicd + kIrouter + std::uint64_t{8} * kSpi, 1);
+  set(kIspendr, kSpi);
+  if (!expect(soon([] { return go == 2; }), "does not arrive")) return;
+  expect_equal(seen, kSpi, "the second CPU's interrupt");
+  expect(get(kIsactiver, kSpi), "active there");
+  set(kIspendr, kSpi);
+  deactivate(kSpi);
+  expect(!get(kIsactiver, kSpi), "deactivated from here");
+  go = 3;
+  expect(soon([] { return go == 4; }), "does not come again");
+  expect_equal(seen, kSpi, "pending meanwhile, and taken");
+  expect(get(kIsactiver, kSpi), "active again");
+  deactivate(kSpi);
+  expect(!get(kIsactiver, kSpi), "deactivated from here");
+  end_second(5);
+  gic::disable(kSpi);
+  store64(machine().gicd + kIrouter + std::uint64_t{8} * kSpi, 0);
+  split(false);
+}
+
+// More interrupts of two groups than there are list registers, and the CPU interface without the more urgent group.
+void check_groups() {
+  check("groups");
+  const std::uint64_t groups = frame(0) + kIgroupr;
+  const std::uint32_t before = load32(groups);
+  store32(groups, before & ~std::uint32_t{3});  // SGI 0 and 1: the least urgent two
+  WEIR_WRITE_SYSREG("S3_0_C12_C12_6", 1);       // ICC_IGRPEN0_EL1
+  store32(machine().gicd, load32(machine().gicd) | 1);
+  isb();
+  for (unsigned n = 2; n-- > 0;) WEIR_WRITE_SYSREG("S3_0_C12_C11_7", std::uint64_t{n} << 24 | 1);  // ICC_SGI0R_EL1
+  for (unsigned n = 2; n < kDepth; ++n) gic::send_sgi(n);
+  WEIR_WRITE_SYSREG("S3_0_C12_C12_7", 0);  // ICC_IGRPEN1_EL1
+  isb();
+  for (unsigned n = 2; n-- > 0;) {
+    expect_equal(ack_soon(0), n, "the group that is left");
+    WEIR_WRITE_SYSREG("S3_0_C12_C8_1", n);  // ICC_EOIR0_EL1
+    isb();
+  }
+  expect_equal(ack(0), kSpurious, "nothing is left of it");
+  WEIR_WRITE_SYSREG("S3_0_C12_C12_7", 1);
+  isb();
+  for (unsigned n = kDepth; n-- > 2;) {
+    expect_equal(ack_soon(), n, "the other group again");
+    eoi(n);
+  }
+  expect_equal(ack(), kSpurious, "nothing is left");
+  WEIR_WRITE_SYSREG("S3_0_C12_C12_6", 0);
+  isb();
+  store32(groups, before);
 }
 
 void check_timer() {
@@ -245,5 +334,7 @@ void guest_main() {
   check_split();
   check_registers();
   check_other_cpu();
+  check_dir_elsewhere();
+  if (!machine().has_option("bare")) check_groups();  // QEMU's own GIC lets a disabled group hide the other one
   check_timer();
 }

@@ -313,6 +313,8 @@ class FakeMachine final : public VGicPort {
     wanted = wanted || (cpu.hcr.get<IchHcr::LRENPIE>() && cpu.hcr.get<IchHcr::EOIcount>() != 0);
     wanted = wanted || (cpu.hcr.get<IchHcr::VGrp0EIE>() && cpu.vmcr.get<gic::IchVmcr::VENG0>());
     wanted = wanted || (cpu.hcr.get<IchHcr::VGrp1EIE>() && cpu.vmcr.get<gic::IchVmcr::VENG1>());
+    wanted = wanted || (cpu.hcr.get<IchHcr::VGrp0DIE>() && !cpu.vmcr.get<gic::IchVmcr::VENG0>());
+    wanted = wanted || (cpu.hcr.get<IchHcr::VGrp1DIE>() && !cpu.vmcr.get<gic::IchVmcr::VENG1>());
     return wanted && cpu.hcr.get<IchHcr::En>();
   }
 

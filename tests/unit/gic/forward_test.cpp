@@ -113,6 +113,60 @@ TEST_F(Forward, SplitDeactivation) {
   EXPECT_FALSE(p.active);
 }
 
+TEST_F(Forward, SplitDeactivationByAnotherVcpu) {
+  for (unsigned v = 0; v < 2; ++v) m.cpu(v).vmcr.set<gic::IchVmcr::VEOIM>(true);
+  m.enable(kIntid);
+  m.route(kIntid, 1);
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(m.fire(kPhysical));
+    ASSERT_EQ(m.ack(1), kIntid);
+    m.eoi(1, kIntid);
+    EXPECT_TRUE(p.active);
+    m.dir(0, kIntid);
+    EXPECT_FALSE(p.active);
+    EXPECT_FALSE(m.is_active(kIntid));
+  }
+}
+
+TEST_F(Forward, SplitDeactivationForAVcpuThatIsOff) {
+  for (unsigned v = 0; v < 2; ++v) m.cpu(v).vmcr.set<gic::IchVmcr::VEOIM>(true);
+  m.enable(kIntid);
+  m.route(kIntid, 1);
+  ASSERT_TRUE(m.fire(kPhysical));
+  ASSERT_EQ(m.ack(1), kIntid);
+  m.eoi(1, kIntid);
+  m.on(1, [&] { m.vgic->offline(1); });
+  EXPECT_TRUE(p.active);
+  m.dir(0, kIntid);
+  EXPECT_FALSE(p.active);
+  m.route(kIntid, 0);
+  ASSERT_TRUE(m.fire(kPhysical));
+  EXPECT_EQ(m.ack(0), kIntid);
+}
+
+TEST_F(Forward, DisabledWhileActive) {
+  m.enable(kIntid);
+  ASSERT_TRUE(m.fire(kPhysical));
+  ASSERT_EQ(m.ack(0), kIntid);
+  m.enable(kIntid, false);
+  m.eoi(0, kIntid);
+  EXPECT_FALSE(p.active);
+  m.enable(kIntid);
+  EXPECT_TRUE(m.fire(kPhysical));
+  EXPECT_EQ(m.take(0), kIntid);
+}
+
+TEST_F(Forward, SetAndClearedPending) {
+  m.enable(kIntid);
+  m.write_gicd(0, 0x204, 1U << 3);
+  m.write_gicd(0, 0x284, 1U << 3);
+  m.deliver(kPhysical);
+  EXPECT_EQ(m.ack(0), kSpurious);
+  EXPECT_TRUE(m.fire(kPhysical));
+  EXPECT_EQ(m.take(0), kIntid);
+  EXPECT_FALSE(p.active);
+}
+
 TEST_F(Forward, DisabledWhilePendingGoesBack) {
   m.enable(kIntid);
   EXPECT_TRUE(m.fire(kPhysical));

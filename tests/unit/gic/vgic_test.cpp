@@ -348,6 +348,49 @@ TEST_F(Overflow, BlockedGroupDoesNotBlockTheOther) {
   for (unsigned n = kCount; n-- > 10;) EXPECT_EQ(m.take(0), 100 + n);
 }
 
+// The other way round: the guest disables the group that has the list registers.
+TEST_F(Overflow, DisablingAGroupLetsTheOtherIn) {
+  for (unsigned n = 0; n < 10; ++n)
+    m.write_gicd(0, 0x8c, m.read_gicd(0, 0x8c) & ~(1U << (n + 4)));  // 100..109: group 0
+  for (unsigned n = 0; n < kCount; ++n) m.pulse(100 + n);            // the most urgent ones are group 1
+  m.cpu(0).vmcr.set<IchVmcr::VENG1>(false);
+  m.maintain(0);
+  for (unsigned n = 10; n-- > 0;) EXPECT_EQ(m.take(0), 100 + n);
+  EXPECT_EQ(m.ack(0), kSpurious);
+  m.cpu(0).vmcr.set<IchVmcr::VENG0>(false).set<IchVmcr::VENG1>(true);
+  m.maintain(0);
+  for (unsigned n = kCount; n-- > 10;) EXPECT_EQ(m.take(0), 100 + n);
+  EXPECT_EQ(m.cpu(0).hcr, IchHcr{}.set<IchHcr::En>(true));
+}
+
+TEST_F(Overflow, DisablingBothGroupsAndEnablingThemAgain) {
+  for (unsigned n = 0; n < 10; ++n) m.write_gicd(0, 0x8c, m.read_gicd(0, 0x8c) & ~(1U << (n + 4)));
+  for (unsigned n = 0; n < kCount; ++n) m.pulse(100 + n);
+  m.cpu(0).vmcr.set<IchVmcr::VENG0>(false).set<IchVmcr::VENG1>(false);
+  m.maintain(0);
+  EXPECT_EQ(m.ack(0), kSpurious);
+  m.cpu(0).vmcr.set<IchVmcr::VENG0>(true);
+  m.maintain(0);
+  EXPECT_EQ(m.take(0), 109U);
+  m.cpu(0).vmcr.set<IchVmcr::VENG1>(true);
+  m.maintain(0);
+  EXPECT_EQ(m.take(0), 119U);
+}
+
+// As many as there are list registers are active; one more waits, less urgent than all of them.
+TEST_F(Overflow, AllActiveAndOneThatMustWait) {
+  for (unsigned n = 1; n < 5; ++n) {
+    m.pulse(100 + n);
+    ASSERT_EQ(m.ack(0), 100 + n);
+  }
+  m.pulse(100);
+  const unsigned before = m.maintenance_interrupts;
+  for (unsigned i = 0; i < 10; ++i) m.maintain(0);
+  EXPECT_LE(m.maintenance_interrupts, before + 1);
+  for (unsigned n = 5; n-- > 1;) m.eoi(0, 100 + n);
+  EXPECT_EQ(m.take(0), 100U);
+}
+
 TEST_F(Overflow, LevelsAndOneListRegister) {
   FakeMachine one{1, 1, false};
   for (unsigned n = 0; n < 6; ++n) {
@@ -396,6 +439,169 @@ TEST(VGic, ClearingWhatAnotherVcpuHas) {
   EXPECT_TRUE(m.is_active(40));
   m.pulse(40);
   EXPECT_EQ(m.ack(1), kSpurious);
+}
+
+// ICC_DIR_EL1 of an SPI on another vCPU than the one that took it (IHI 0069: its active state is the distributor's).
+class AnotherVcpu : public testing::Test {
+ protected:
+  FakeMachine m;
+  void SetUp() override {
+    for (unsigned v = 0; v < 2; ++v) m.cpu(v).vmcr.set<IchVmcr::VEOIM>(true);
+    m.set_edge(40);
+    m.enable(40);
+    m.route(40, 1);
+  }
+  void take_and_drop() {
+    m.pulse(40);
+    ASSERT_EQ(m.ack(1), 40U);
+    m.eoi(1, 40);
+    ASSERT_TRUE(m.is_active(40));
+  }
+  void expect_comes_again() {
+    EXPECT_FALSE(m.is_active(40));
+    m.pulse(40);
+    EXPECT_EQ(m.ack(1), 40U);
+    m.eoi(1, 40);
+    EXPECT_TRUE(m.is_active(40));
+    m.dir(1, 40);
+    EXPECT_FALSE(m.is_active(40));
+  }
+};
+
+TEST_F(AnotherVcpu, Deactivates) {
+  take_and_drop();
+  m.dir(0, 40);
+  expect_comes_again();
+}
+
+TEST_F(AnotherVcpu, DeactivatesWhatIsPendingAgain) {
+  take_and_drop();
+  m.pulse(40);
+  EXPECT_EQ(m.ack(1), kSpurious);
+  m.dir(0, 40);
+  EXPECT_EQ(m.ack(1), 40U);
+  m.eoi(1, 40);
+  m.dir(0, 40);
+  expect_comes_again();
+}
+
+TEST_F(AnotherVcpu, DeactivatesALevelThatIsStillThere) {
+  m.enable(33);
+  m.route(33, 1);
+  m.level(33, true);
+  ASSERT_EQ(m.ack(1), 33U);
+  m.eoi(1, 33);
+  m.dir(0, 33);
+  EXPECT_EQ(m.ack(1), 33U);
+  m.level(33, false);
+  m.eoi(1, 33);
+  m.dir(0, 33);
+  EXPECT_EQ(m.ack(1), kSpurious);
+  EXPECT_FALSE(m.is_active(33));
+}
+
+TEST_F(AnotherVcpu, DeactivatesWhatIsInNoListRegister) {
+  take_and_drop();
+  for (unsigned n = 0; n < 6; ++n) {  // push it out
+    m.set_edge(100 + n);
+    m.set_priority(100 + n, 0x80 + 8 * n);
+    m.enable(100 + n);
+    m.route(100 + n, 1);
+    m.pulse(100 + n);
+  }
+  m.dir(0, 40);
+  for (unsigned n = 0; n < 6; ++n) {
+    EXPECT_EQ(m.ack(1), 100 + n);
+    m.eoi(1, 100 + n);
+    m.dir(1, 100 + n);
+  }
+  expect_comes_again();
+}
+
+TEST_F(AnotherVcpu, DeactivatesForOneThatIsOff) {
+  take_and_drop();
+  m.on(1, [&] { m.vgic->offline(1); });
+  EXPECT_TRUE(m.is_active(40)) << "the distributor's, not the CPU's";
+  m.pulse(40);
+  m.route(40, 0);
+  EXPECT_EQ(m.ack(0), kSpurious) << "active";
+  m.dir(0, 40);
+  EXPECT_EQ(m.ack(0), 40U) << "and goes where it is routed to";
+}
+
+TEST_F(AnotherVcpu, DeactivatesWhatIsRoutedHereMeanwhile) {
+  take_and_drop();
+  m.route(40, 0);
+  m.pulse(40);
+  EXPECT_EQ(m.ack(0), kSpurious);
+  m.dir(0, 40);
+  EXPECT_EQ(m.ack(1), kSpurious);
+  EXPECT_EQ(m.ack(0), 40U);
+}
+
+TEST_F(AnotherVcpu, DeactivatesWhatWasMadeActiveByRegister) {
+  m.write_gicd(0, 0x304, 1U << 8);  // ISACTIVER
+  EXPECT_TRUE(m.is_active(40));
+  m.dir(0, 40);
+  expect_comes_again();
+}
+
+// Without the bit in ICC_CTLR_EL1 of the vCPU that writes, the write is ignored; PPIs and SGIs are each vCPU's own.
+TEST_F(AnotherVcpu, DeactivatesOnlyWithEoiModeAndOnlySpis) {
+  take_and_drop();
+  m.cpu(0).vmcr.set<IchVmcr::VEOIM>(false);
+  m.dir(0, 40);
+  EXPECT_TRUE(m.is_active(40));
+  m.cpu(0).vmcr.set<IchVmcr::VEOIM>(true);
+  m.enable(5, true, 1);
+  m.sgi(0, sgi_to(5, 2));
+  ASSERT_EQ(m.ack(1), 5U);
+  m.eoi(1, 5);
+  m.dir(0, 5);
+  EXPECT_TRUE(m.is_active(5, 1));
+  m.dir(1, 5);
+  EXPECT_FALSE(m.is_active(5, 1));
+}
+
+TEST(VGic, PriorityAndGroupOfWhatAnotherVcpuHas) {
+  FakeMachine m;
+  for (const std::uint32_t intid : {40U, 41U}) {
+    m.set_edge(intid);
+    m.enable(intid);
+    m.route(intid, 1);
+    m.set_priority(intid, 0xa0);
+    m.pulse(intid);
+  }
+  m.set_priority(41, 0x80);
+  EXPECT_EQ(m.take(1), 41U);
+  m.write_gicd(0, 0x84, ~(1U << 8));  // 40: group 0
+  m.cpu(1).vmcr.set<IchVmcr::VENG0>(false);
+  EXPECT_EQ(m.ack(1), kSpurious);
+  m.cpu(1).vmcr.set<IchVmcr::VENG0>(true);
+  EXPECT_EQ(m.take(1), 40U);
+}
+
+TEST(VGic, RouterByHalvesAndAnotherVcpusRedistributor) {
+  FakeMachine m{20};
+  m.write_gicd(0, 0x6000 + 8 * 40, 0x101);  // vCPU 17
+  m.write_gicd(0, 0x6000 + 8 * 40 + 4, 0);
+  EXPECT_EQ(m.read_gicd(0, 0x6000 + 8 * 40, 8), 0x101U);
+  m.set_edge(40);
+  m.enable(40);
+  m.pulse(40);
+  EXPECT_EQ(m.take(17), 40U);
+  const std::uint64_t enable = gic::kGicrFrame + 0x100;
+  m.write_gicr(3, 17 * gic::kGicrBytes + enable, 1U << 3);
+  EXPECT_EQ(m.read_gicr(5, 17 * gic::kGicrBytes + enable) & 8, 8U);
+  EXPECT_EQ(m.read_gicr(5, enable) & 8, 0U);
+}
+
+// What ICC_DIR_EL1 costs is for guests that use it: the hardware does the rest without an exit.
+TEST(VGic, TrapsDeactivationWhereAnotherVcpuMayHaveTheInterrupt) {
+  FakeMachine one{1}, two{2}, without{2, 4, false};
+  EXPECT_FALSE(one.cpu(0).hcr.get<IchHcr::TDIR>());
+  EXPECT_TRUE(two.cpu(0).hcr.get<IchHcr::TDIR>());
+  EXPECT_FALSE(without.cpu(0).hcr.get<IchHcr::TDIR>()) << "the hardware has no such trap";
 }
 
 TEST(VGic, WritesPendingIsVisibleUntilAnotherVcpuIsThrough) {
