@@ -109,7 +109,7 @@ build/guests/initramfs.cpio: tests/guests/linux/init build/kernel/busybox tools/
 HOST_HYP := hyp/manifest hyp/platform hyp/smmu hyp/pci hyp/uart
 # Portable files of the other folders.
 HOST_FILES := hyp/mem/page_allocator.cpp hyp/console/mux.cpp hyp/vm/mmio_bus.cpp hyp/vm/guest_fdt.cpp hyp/vm/grants.cpp hyp/vm/guest_memory.cpp hyp/gic/vgic.cpp hyp/gic/vgic_registers.cpp \
-    hyp/cpu/mmio_decode.cpp hyp/cpu/mmio_execute.cpp hyp/cpu/features.cpp hyp/cpu/exception.cpp
+    hyp/cpu/mmio_decode.cpp hyp/cpu/mmio_execute.cpp hyp/cpu/features.cpp hyp/cpu/feature_table.cpp hyp/cpu/el3_controls.cpp hyp/cpu/exception.cpp
 portable := guest-abi stage2 vsmmu $(HOST_HYP)
 portable_sources := $(call sources,$(portable),cpp) $(wildcard $(HOST_FILES))
 test_sources := $(filter-out tests/conformance/print.cpp,$(call sources,tests/unit tests/model tests/conformance,cpp))

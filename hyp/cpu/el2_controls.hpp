@@ -63,8 +63,9 @@ struct MdcrEl2 : Record<MdcrEl2, 64> {
   using TDRA = Field<"TDRA", 11, 11, bool>;
   using TPMS = Field<"TPMS", 14, 14, bool>;  // trap statistical profiling
   using TTRF = Field<"TTRF", 19, 19, bool>;  // trap trace filters
+  using TDCC = Field<"TDCC", 27, 27, bool>;  // trap the debug channel
   using Layout = weir::Layout<64, HPMN, TPMCR, TPM, Ignored<10, 7>, TDRA, Ignored<13, 12>, TPMS, Ignored<18, 15>, TTRF,
-                              Ignored<63, 20>>;
+                              Ignored<26, 20>, TDCC, Ignored<63, 28>>;
 };
 
 // HFGRTR_EL2 and HFGWTR_EL2. All named bits have negative sense: 1 means no trap.
@@ -104,12 +105,6 @@ struct SmcrEl2 : Record<SmcrEl2, 64> {
   using EZT0 = Field<"EZT0", 30, 30, bool>;
   using FA64 = Field<"FA64", 31, 31, bool>;
   using Layout = weir::Layout<64, LEN, Ignored<29, 4>, EZT0, FA64, Res0<63, 32>>;
-};
-
-struct Mpam2El2 : Record<Mpam2El2, 64> {
-  using TRAPMPAM1EL1 = Field<"TRAPMPAM1EL1", 48, 48, bool>;
-  using TRAPMPAM0EL1 = Field<"TRAPMPAM0EL1", 49, 49, bool>;
-  using Layout = weir::Layout<64, Ignored<47, 0>, TRAPMPAM1EL1, TRAPMPAM0EL1, Ignored<63, 50>>;
 };
 
 struct VtcrEl2 : Record<VtcrEl2, 64> {

@@ -4,6 +4,7 @@
 #include "hyp/arch/el2_registers.hpp"
 #include "hyp/arch/sysreg.hpp"
 #include "hyp/cpu/el2_controls.hpp"
+#include "hyp/cpu/el3_controls.hpp"
 #include "hyp/cpu/features.hpp"
 #include "hyp/cpu/id_registers.hpp"
 #include "hyp/vm/vm.hpp"
@@ -23,9 +24,7 @@
 #define SYSREG_HFGWTR2_EL2 S3_4_C3_C1_3
 #define SYSREG_HFGITR2_EL2 S3_4_C3_C1_7
 #define SYSREG_VSESR_EL2 S3_4_C5_C2_3
-#define SYSREG_MPAM2_EL2 S3_4_C10_C5_0
 #define SYSREG_TCR2_EL1 S3_0_C2_C0_3
-#define SYSREG_SCTLR2_EL1 S3_0_C1_C0_3
 #define SYSREG_PIRE0_EL1 S3_0_C10_C2_2
 #define SYSREG_PIR_EL1 S3_0_C10_C2_3
 #define SYSREG_POR_EL0 S3_3_C10_C2_4
@@ -34,14 +33,11 @@
 #define SYSREG_GCSPR_EL1 S3_0_C2_C5_1
 #define SYSREG_GCSCRE0_EL1 S3_0_C2_C5_2
 #define SYSREG_GCSPR_EL0 S3_3_C2_C5_1
-#define SYSREG_FPMR S3_3_C4_C4_2
 #define SYSREG_ZCR_EL1 S3_0_C1_C2_0
 #define SYSREG_SMCR_EL1 S3_0_C1_C2_6
 #define SYSREG_SMPRI_EL1 S3_0_C1_C2_4
 #define SYSREG_SVCR S3_3_C4_C2_2
 #define SYSREG_TPIDR2_EL0 S3_3_C13_C0_5
-#define SYSREG_SCXTNUM_EL0 S3_3_C13_C0_7
-#define SYSREG_SCXTNUM_EL1 S3_0_C13_C0_7
 #define SYSREG_APIAKEYLO S3_0_C2_C1_0
 #define SYSREG_APIAKEYHI S3_0_C2_C1_1
 #define SYSREG_APIBKEYLO S3_0_C2_C1_2
@@ -90,7 +86,7 @@ constexpr std::uint64_t kSctlrReset = SctlrEl1{}
                                           .words[0];
 static_assert(kSctlrReset == 0x30d00800);
 
-bool shown(IdRegister reg, unsigned lo) { return ((sanitised_id(reg, hardware_id(reg)) >> lo) & bit_mask(3, 0)) != 0; }
+bool has(FeatureRegisters group) { return may_touch(group, &hardware_id); }
 
 void reset_translation() {
   WRITE_SYSREG(sctlr_el1, kSctlrReset);
@@ -100,17 +96,16 @@ void reset_translation() {
   WRITE_SYSREG(mair_el1, 0);
   WRITE_SYSREG(amair_el1, 0);
   WRITE_SYSREG(contextidr_el1, 0);
-  if (shown(id::kAa64Mmfr3, 0)) WRITE_NEW_SYSREG(SYSREG_TCR2_EL1, 0);
-  if (shown(id::kAa64Mmfr3, 4)) WRITE_NEW_SYSREG(SYSREG_SCTLR2_EL1, 0);
-  if (shown(id::kAa64Mmfr3, 8)) {
+  if (has(FeatureRegisters::tcr2)) WRITE_NEW_SYSREG(SYSREG_TCR2_EL1, 0);
+  if (has(FeatureRegisters::s1pie)) {
     WRITE_NEW_SYSREG(SYSREG_PIRE0_EL1, 0);
     WRITE_NEW_SYSREG(SYSREG_PIR_EL1, 0);
   }
-  if (shown(id::kAa64Mmfr3, 16)) {
+  if (has(FeatureRegisters::s1poe)) {
     WRITE_NEW_SYSREG(SYSREG_POR_EL0, 0);
     WRITE_NEW_SYSREG(SYSREG_POR_EL1, 0);
   }
-  if (shown(id::kAa64Pfr1, 44)) {
+  if (has(FeatureRegisters::gcs)) {
     WRITE_NEW_SYSREG(SYSREG_GCSCR_EL1, 0);
     WRITE_NEW_SYSREG(SYSREG_GCSPR_EL1, 0);
     WRITE_NEW_SYSREG(SYSREG_GCSCRE0_EL1, 0);
@@ -135,7 +130,7 @@ void reset_exceptions_and_threads() {
   WRITE_SYSREG(csselr_el1, 0);
   WRITE_SYSREG(cpacr_el1, 0);
   // AArch32 state that is banked in AArch64 registers, which are UNDEFINED where EL1 cannot be AArch32.
-  if ((hardware_id(id::kAa64Pfr0) >> 4 & bit_mask(3, 0)) < 2) return;
+  if (id_field(&hardware_id, id::kEl1) < 2) return;
   WRITE_SYSREG(spsr_abt, 0);
   WRITE_SYSREG(spsr_fiq, 0);
   WRITE_SYSREG(spsr_irq, 0);
@@ -149,21 +144,13 @@ void reset_extensions(const El2Controls& controls) {
     WRITE_NEW_SYSREG(SYSREG_SVCR, 0);  // PSTATE.SM and ZA off: their contents are gone
     WRITE_NEW_SYSREG(SYSREG_SMCR_EL1, 0);
     WRITE_NEW_SYSREG(SYSREG_SMPRI_EL1, 0);
-    WRITE_NEW_SYSREG(SYSREG_TPIDR2_EL0, 0);
   }
+  if (has(FeatureRegisters::tpidr2)) WRITE_NEW_SYSREG(SYSREG_TPIDR2_EL0, 0);
   if (controls.has_sve) WRITE_NEW_SYSREG(SYSREG_ZCR_EL1, 0);
-  if (shown(id::kAa64Pfr2, 32)) WRITE_NEW_SYSREG(SYSREG_FPMR, 0);
   WRITE_SYSREG(S3_3_C4_C4_0,
                0);  // FPCR; FP and SIMD registers: whatever the machine's reset left, Weir never used them
   WRITE_SYSREG(S3_3_C4_C4_1, 0);  // FPSR
-  if ((controls.hcr & HcrEl2::EnSCXT::mask) != 0) {
-    const IdRegister pfr0 = id::kAa64Pfr0;
-    if (((hardware_id(pfr0) >> 56) & bit_mask(3, 0)) >= 2) {
-      WRITE_NEW_SYSREG(SYSREG_SCXTNUM_EL0, 0);
-      WRITE_NEW_SYSREG(SYSREG_SCXTNUM_EL1, 0);
-    }
-  }
-  if ((controls.hcr & HcrEl2::APK::mask) != 0) {
+  if (has(FeatureRegisters::pauth)) {
     WRITE_NEW_SYSREG(SYSREG_APIAKEYLO, 0);
     WRITE_NEW_SYSREG(SYSREG_APIAKEYHI, 0);
     WRITE_NEW_SYSREG(SYSREG_APIBKEYLO, 0);
@@ -175,7 +162,7 @@ void reset_extensions(const El2Controls& controls) {
     WRITE_NEW_SYSREG(SYSREG_APGAKEYLO, 0);
     WRITE_NEW_SYSREG(SYSREG_APGAKEYHI, 0);
   }
-  if (((hardware_id(id::kAa64Pfr1) >> 8) & bit_mask(3, 0)) >= 2) {  // MTE2
+  if (has(FeatureRegisters::mte)) {
     WRITE_NEW_SYSREG(SYSREG_TFSR_EL1, 0);
     WRITE_NEW_SYSREG(SYSREG_TFSRE0_EL1, 0);
     WRITE_NEW_SYSREG(SYSREG_RGSR_EL1, 0);
@@ -191,12 +178,22 @@ void reset_timers() {
   WRITE_SYSREG(cntp_cval_el0, 0);
 }
 
+// Counters that firmware left on would go on counting, and ask for interrupts, where the guest cannot see them.
+void reset_hidden_pmu() {
+  if (!has(FeatureRegisters::pmu)) return;
+  constexpr std::uint64_t kAll = 0xffff'ffff;
+  WRITE_SYSREG(pmcr_el0, 0);
+  WRITE_SYSREG(pmcntenclr_el0, kAll);
+  WRITE_SYSREG(pmintenclr_el1, kAll);
+  WRITE_SYSREG(pmovsclr_el0, kAll);
+  WRITE_SYSREG(pmuserenr_el0, 0);
+}
+
 void reset_debug() {
   WRITE_SYSREG(mdscr_el1, 0);
-  WRITE_SYSREG(osdlr_el1, 0);
-  const std::uint64_t dfr0 = hardware_id(id::kAa64Dfr0);
-  const unsigned breakpoints = static_cast<unsigned>((dfr0 >> 12) & bit_mask(3, 0)) + 1;
-  const unsigned watchpoints = static_cast<unsigned>((dfr0 >> 20) & bit_mask(3, 0)) + 1;
+  if (has(FeatureRegisters::double_lock)) WRITE_SYSREG(osdlr_el1, 0);
+  const unsigned breakpoints = id_field(&hardware_id, {id::kAa64Dfr0, 12}) + 1;
+  const unsigned watchpoints = id_field(&hardware_id, {id::kAa64Dfr0, 20}) + 1;
 #define WEIR_RESET_DEBUG(n)             \
   do {                                  \
     if ((n) < breakpoints) {            \
@@ -262,7 +259,6 @@ void install_guest_controls(const Vcpu& vcpu) {
   isb();
   if (c.has_sve) WRITE_NEW_SYSREG(SYSREG_ZCR_EL2, c.zcr);
   if (c.has_sme) WRITE_NEW_SYSREG(SYSREG_SMCR_EL2, c.smcr);
-  if (c.has_mpam) WRITE_NEW_SYSREG(SYSREG_MPAM2_EL2, c.mpam2);
   WRITE_SYSREG(cnthctl_el2, CnthctlEl2{}.set<CnthctlEl2::EL1PCTEN>(true).set<CnthctlEl2::EL1PCEN>(true).words[0]);
   WRITE_SYSREG(cntvoff_el2, vm.counter_offset());
   WRITE_SYSREG(vpidr_el2, READ_SYSREG(midr_el1));
@@ -285,6 +281,7 @@ void install_guest_controls(const Vcpu& vcpu) {
   reset_extensions(controls);
   reset_timers();
   reset_debug();
+  reset_hidden_pmu();
   isb();
   // A CPU comes out of reset with clean TLBs and instruction caches.
   asm volatile("tlbi vmalle1\n ic iallu\n dsb nsh\n isb" ::: "memory");

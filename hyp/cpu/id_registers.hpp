@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "hyp/cpu/features.hpp"
+#include "hyp/cpu/id_fields.hpp"
 
 namespace weir {
 

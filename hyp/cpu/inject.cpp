@@ -1,13 +1,14 @@
 #include "hyp/cpu/inject.hpp"
 
 #include "hyp/arch/sysreg.hpp"
+#include "hyp/cpu/el3_controls.hpp"
 #include "hyp/cpu/id_registers.hpp"
 #include "hyp/vm/vcpu.hpp"
 
 namespace weir {
 namespace {
 
-bool present(IdRegister reg, unsigned lo) { return ((hardware_id(reg) >> lo) & bit_mask(3, 0)) != 0; }
+bool present(IdField field) { return id_field(&hardware_id, field) != 0; }
 
 ExceptionState load(const Vcpu& vcpu) {
   ExceptionState s;
@@ -15,10 +16,10 @@ ExceptionState load(const Vcpu& vcpu) {
   s.pstate = vcpu.registers.pstate;
   s.sctlr_el1 = READ_SYSREG(sctlr_el1);
   s.vbar_el1 = READ_SYSREG(vbar_el1);
-  s.has_pan = present(id::kAa64Mmfr1, 20);
-  s.has_ssbs = present(id::kAa64Pfr1, 4);
-  s.has_mte = present(id::kAa64Pfr1, 8);
-  s.has_gcs = present(id::kAa64Pfr1, 44);
+  s.has_pan = present({id::kAa64Mmfr1, 20});
+  s.has_ssbs = present({id::kAa64Pfr1, 4});
+  s.has_mte = present(id::kMte);
+  s.has_gcs = may_touch(FeatureRegisters::gcs, &hardware_id);
   if (s.has_gcs) s.gcscr_el1 = READ_SYSREG(S3_0_C2_C5_0);
   return s;
 }

@@ -265,7 +265,21 @@ bool is_id_register(SysregIss iss) {
          iss.get<SysregIss::CRm>() >= 1 && iss.get<SysregIss::CRm>() <= 7 && iss.get<SysregIss::Read>();
 }
 
-constexpr std::uint16_t kActlr = gic::sysreg_encoding(3, 0, 1, 0, 1);
+// Registers that every CPU has and that a guest finds empty: implementation defined control, and the debug
+// communications channel, which EL3 may have closed.
+bool is_raz_wi(std::uint16_t encoding) {
+  switch (encoding) {
+    case gic::sysreg_encoding(3, 0, 1, 0, 1):               // ACTLR_EL1
+    case gic::sysreg_encoding(2, 0, 1, 0, 0):               // MDRAR_EL1
+    case gic::sysreg_encoding(2, 3, 0, 1, 0):               // MDCCSR_EL0
+    case gic::sysreg_encoding(2, 0, 0, 2, 0):               // MDCCINT_EL1
+    case gic::sysreg_encoding(2, 3, 0, 4, 0):               // DBGDTR_EL0
+    case gic::sysreg_encoding(2, 3, 0, 5, 0):               // DBGDTRRX_EL0, DBGDTRTX_EL0
+    case gic::sysreg_encoding(2, 0, 0, 0, 2):               // OSDTRRX_EL1
+    case gic::sysreg_encoding(2, 0, 0, 3, 2): return true;  // OSDTRTX_EL1
+    default: return false;
+  }
+}
 
 // False: UNDEFINED.
 bool emulate_sysreg(Vcpu& vcpu, SysregIss iss) {
@@ -274,13 +288,13 @@ bool emulate_sysreg(Vcpu& vcpu, SysregIss iss) {
   if (is_id_register(iss)) {
     vcpu.exits.count(ExitCause::id_register);
     const IdRegister reg{iss.get<SysregIss::CRm>(), iss.get<SysregIss::Op2>()};
-    vcpu.set_reg(rt, sanitised_id(reg, hardware_id(reg)));
+    vcpu.set_reg(rt, sanitised_id(reg, &hardware_id));
     return true;
   }
   const std::uint16_t encoding =
       gic::sysreg_encoding(iss.get<SysregIss::Op0>(), iss.get<SysregIss::Op1>(), iss.get<SysregIss::CRn>(),
                            iss.get<SysregIss::CRm>(), iss.get<SysregIss::Op2>());
-  if (encoding == kActlr) {  // implementation defined, and none of it is the guest's: RAZ/WI
+  if (is_raz_wi(encoding)) {
     vcpu.exits.count(ExitCause::sysreg);
     if (read) vcpu.set_reg(rt, 0);
     return true;

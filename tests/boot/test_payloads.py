@@ -53,5 +53,5 @@ def test_signals():
 
 @limit(45)
 def test_features():
-    """What the ID registers promise works."""
+    """What the ID registers promise works, and what they hide is UNDEFINED."""
     expect_ok(boot_payload("features", time=30), "features")

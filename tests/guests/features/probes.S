@@ -72,3 +72,13 @@ probe_\name:
     probe   ecv, mrs x0, S3_3_C14_C0_6
     probe   nmi, mrs x0, S3_0_C4_C3_0
     probe   the, mrs x0, S3_0_C13_C0_3
+    probe   mpam0, mrs x0, S3_0_C10_C5_1
+    probe   pmuserenr, mrs x0, S3_3_C9_C14_0
+    probe   pmccntr, mrs x0, S3_3_C9_C13_0
+    probe   amuserenr, mrs x0, S3_3_C13_C2_3
+    probe   lorsa, mrs x0, S3_0_C10_C4_0
+    probe   erxfr, mrs x0, S3_0_C5_C4_0
+    probe   scxtnum0, mrs x0, S3_3_C13_C0_7
+    probe   fpmr, mrs x0, S3_3_C4_C4_2
+    probe   pfar, mrs x0, S3_0_C6_C0_5
+    probe   accdata, mrs x0, S3_0_C13_C0_5
