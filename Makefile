@@ -74,20 +74,24 @@ FAST := $(addprefix vsmmu/,vsmmu commands command_queue fanout irq event_queue e
     $(addprefix hyp/cpu/,traps guest_address exception) $(addprefix hyp/gic/,gic vgic vgic_hardware) \
     $(addprefix hyp/vm/,vcpu vm vsmmu_device guest_memory mmio_bus cpu_view memory_calls) $(addprefix hyp/machine/,smmu_mmio machine grace) hyp/arch/cache hyp/mem/page_allocator
 for_size = $(if $(filter $(FAST),$(1:.cpp=)),,-Oz)
+# What runs before the MMU is on, when an access that is not aligned faults.
+EARLY := hyp/boot/early_mmu.cpp hyp/boot/early_patch.cpp hyp/cpu/errata.cpp $(wildcard hyp/patch/*.cpp)
+for_early = $(if $(filter $(EARLY),$(1)),-mstrict-align)
 image_objects := $(patsubst %,$(el2)/obj/%.o,$(image_sources) $(image_assembly))
 
 image: build/Image
 build/Image: build/weir.elf
 	$(quiet)llvm-objcopy-19 -O binary $< $@
 	@echo "  $@: $$(stat -c %s $@) bytes"
-build/weir.elf: $(image_objects) hyp/boot/weir.lds $(LIBS_EL2)
+build/weir.elf: $(image_objects) hyp/boot/weir.lds tools/patch-sites $(LIBS_EL2)
 	$(call say,link $@)
 	$(quiet)ld.lld-19 $(LDFLAGS_EL2) --lto-O2 --icf=safe --lto-obj-path=$@.lto.o -T hyp/boot/weir.lds -Map=build/weir.map -o $@ \
 	    $(image_objects) --start-group $(LIBS_EL2) --end-group
+	$(quiet)tools/patch-sites $@
 $(el2)/obj/%.cpp.o: %.cpp $(el2)/cxxflags | el2-libs
 	$(call say,$<)
 	@mkdir -p $(@D)
-	$(quiet)clang++-19 $(CXXFLAGS_EL2) $(LTO_EL2) $(call for_size,$<) $(warnings) $(depends) -I. -c $< -o $@
+	$(quiet)clang++-19 $(CXXFLAGS_EL2) $(LTO_EL2) $(call for_size,$<) $(call for_early,$<) $(warnings) $(depends) -I. -c $< -o $@
 $(el2)/obj/%.S.o: %.S | el2-libs
 	$(call say,$<)
 	@mkdir -p $(@D)
@@ -106,10 +110,11 @@ build/guests/initramfs.cpio: tests/guests/linux/init build/kernel/busybox tools/
 # ---- For the host: unit tests under sanitizers, and tools ----
 
 # The folders of hyp that hold no assembly, and so run on the host too.
-HOST_HYP := hyp/manifest hyp/platform hyp/smmu hyp/pci hyp/uart
+HOST_HYP := hyp/manifest hyp/platform hyp/smmu hyp/pci hyp/uart hyp/patch
 # Portable files of the other folders.
 HOST_FILES := hyp/mem/page_allocator.cpp hyp/console/mux.cpp hyp/vm/mmio_bus.cpp hyp/vm/guest_fdt.cpp hyp/vm/grants.cpp hyp/vm/guest_memory.cpp hyp/gic/vgic.cpp hyp/gic/vgic_registers.cpp \
-    hyp/cpu/mmio_decode.cpp hyp/cpu/mmio_execute.cpp hyp/cpu/features.cpp hyp/cpu/feature_table.cpp hyp/cpu/el3_controls.cpp hyp/cpu/exception.cpp
+    hyp/cpu/mmio_decode.cpp hyp/cpu/mmio_execute.cpp hyp/cpu/features.cpp hyp/cpu/feature_table.cpp hyp/cpu/el3_controls.cpp hyp/cpu/exception.cpp \
+    hyp/cpu/errata.cpp hyp/cpu/tlb.cpp
 portable := guest-abi stage2 vsmmu $(HOST_HYP)
 portable_sources := $(call sources,$(portable),cpp) $(wildcard $(HOST_FILES))
 test_sources := $(filter-out tests/conformance/print.cpp,$(call sources,tests/unit tests/model tests/conformance,cpp))

@@ -8,6 +8,7 @@
 #include "hyp/arch/semihosting.hpp"
 #include "hyp/arch/smccc.hpp"
 #include "hyp/boot/devicetree_blob.hpp"
+#include "hyp/boot/early_patch.hpp"
 #include "hyp/boot/image.hpp"
 #include "hyp/boot/options.hpp"
 #include "hyp/boot/selftest.hpp"
@@ -58,6 +59,7 @@ void discover_platform(PA dtb) {
   if (exit == "psci") set_machine_exit(MachineExit::system_off);
   log("image at %#llx, %llu KiB; devicetree at %#llx", static_cast<ull>(image_base().value),
       static_cast<ull>(image_bytes() >> 10), static_cast<ull>(dtb.value));
+  log_image_patches();
   if (const auto found = discover(blob->data(), blob->size(), dtb, platform); !found) {
     log("%s", found.error().c_str());
     machine_exit(1);

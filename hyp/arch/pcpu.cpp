@@ -9,6 +9,7 @@
 #include "hyp/arch/cache.hpp"
 #include "hyp/arch/counter.hpp"
 #include "hyp/arch/sysreg.hpp"
+#include "hyp/boot/early_patch.hpp"
 #include "hyp/boot/image.hpp"
 #include "hyp/mem/pages.hpp"
 #include "hyp/mem/translation.hpp"
@@ -93,6 +94,8 @@ const char* to_string(PcpuError error) {
     case PcpuError::bad_index: return "no such CPU";
     case PcpuError::out_of_memory: return "out of memory";
     case PcpuError::refused_by_firmware: return "PSCI refuses to start it";
+    case PcpuError::does_not_suit:
+      return "the image was not made fit for this CPU when it booted on another kind (no FEAT_LSE, or an erratum)";
     case PcpuError::no_answer: return "it did not come up within a second";
   }
   return "unknown error";
@@ -155,6 +158,7 @@ std::expected<void, PcpuError> pcpu_start(unsigned index, void (*entry)()) {
   if (!started) return std::unexpected{PcpuError::refused_by_firmware};
   const std::uint64_t deadline = counter() + counter_hz();
   while (!target.online.load(std::memory_order_acquire)) {
+    if (target.unfit.load(std::memory_order_acquire)) return std::unexpected{PcpuError::does_not_suit};
     if (counter() > deadline) return std::unexpected{PcpuError::no_answer};
   }
   return {};
@@ -163,6 +167,10 @@ std::expected<void, PcpuError> pcpu_start(unsigned index, void (*entry)()) {
 // From head.S: on its own stack, with its thread pointer, and nothing else.
 extern "C" [[noreturn]] void secondary_main(Pcpu* self) {
   detail::current_pcpu = self;
+  if (!image_suits_this_pcpu()) {
+    self->unfit.store(true, std::memory_order_release);
+    for (;;) wfi();
+  }
   self->online.store(true, std::memory_order_release);
   self->entry();
   park();

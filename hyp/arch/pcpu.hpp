@@ -20,6 +20,7 @@ struct Pcpu {
   std::uint64_t mpidr{};  // affinity fields only, as in the devicetree's `reg`
   Vcpu* vcpu{};           // the vCPU pinned to it, or none
   std::atomic<bool> online{};
+  std::atomic<bool> unfit{};  // it came up, and cannot run the image as it was patched for the boot pCPU
 
   void (*entry)(){};
 
@@ -42,6 +43,7 @@ enum class PcpuError : std::uint8_t {
   bad_index,
   out_of_memory,
   refused_by_firmware,
+  does_not_suit,
   no_answer
 };
 [[nodiscard]] const char* to_string(PcpuError error);

@@ -6,6 +6,7 @@
 
 #include "hyp/arch/cache.hpp"
 #include "hyp/arch/sysreg.hpp"
+#include "hyp/boot/early_patch.hpp"
 #include "hyp/boot/early_tables.hpp"
 #include "hyp/boot/image.hpp"
 #include "hyp/mem/translation.hpp"
@@ -49,6 +50,7 @@ extern "C" const MmuRegisters* early_build_tables(const std::byte* base) {
   part(__rodata_start, __rodata_end, Access::read_only);
   part(__data_start, __bss_end, Access::read_write);
   part(__boot_stack_bottom, __boot_stack_top, Access::read_write);
+  if (image_patches.needs.any()) part(__patch_stubs_start, __patch_stubs_end, Access::read_execute);
   // head.S's page, for the switch itself.
   const auto head = reinterpret_cast<std::uint64_t>(base);
   (void)map(root, source, head, PA{head}, kPage4K, Access::read_execute, Memory::normal);

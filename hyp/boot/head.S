@@ -101,7 +101,7 @@ primary_entry:
     mov     x3, #4
     lsl     x2, x3, x2
     mov     x21, x2
-    adrp    x0, __data_start
+    adrp    x0, image_header
     adrp    x1, __image_end
     by_line civac
 
@@ -116,10 +116,13 @@ primary_entry:
     mov     x29, xzr
     mov     x30, xzr
     adrp    x0, image_header
+    bl      early_patch_image               // hyp/boot/early_patch.cpp, position independent; no atomics before it
+    tbz     w0, #0, early_park
+    adrp    x0, image_header
     bl      early_build_tables              // hyp/boot/early_mmu.cpp, position independent
     mov     x19, x0                         // -> MmuRegisters
 
-    adrp    x0, __data_start
+    adrp    x0, image_header                // the text, too: instructions may have been replaced
     adrp    x1, __image_end
     mov     x2, x21
     by_line ivac

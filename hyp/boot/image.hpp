@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "guest-abi/types.hpp"
+#include "hyp/patch/patch.hpp"
 
 namespace weir {
 
@@ -22,6 +23,8 @@ extern const std::byte __boot_stack_bottom[], __boot_stack_top[];
 extern const std::byte __tdata_start[], __tdata_end[], __tbss_end[];
 extern void (*const __init_array_start[])();
 extern void (*const __init_array_end[])();
+extern const std::byte __patch_stubs_start[], __patch_stubs_end[];  // not in the file; mapped if there are stubs
+extern const patch::SiteTable __patch_sites;                        // filled by tools/patch-sites
 extern const std::byte secondary_entry[];
 }
 #pragma GCC visibility pop
