@@ -6,7 +6,7 @@ MAKEFLAGS += --no-builtin-rules --no-builtin-variables
 .DELETE_ON_ERROR:
 JOBS ?= $(shell nproc)
 
-goals := help image guests firmware manifest-check vsmmu-doc docs host el2-libs run shell bench test unit mutants boot-test format format-check lint check-no-fp spin race race-mutants
+goals := help image guests firmware manifest-check vsmmu-doc docs verdicts host el2-libs run shell bench test unit mutants boot-test format format-check lint check-no-fp spin race race-mutants
 .PHONY: $(goals) toolchain clean distclean
 .DEFAULT_GOAL := help
 
@@ -24,6 +24,7 @@ help:
 	@echo "make firmware        TF-A and U-Boot, to boot Weir with: build/firmware"
 	@echo "make manifest-check  build/host/manifest-check, which checks a manifest"
 	@echo "make docs            write guest-abi/vsmmu.md anew, from the definitions of formats and rules"
+	@echo "make verdicts        write tests/unit/platform/verdicts.txt anew: what Debian's devicetrees are to Weir"
 	@echo "make format          lay the sources out; make lint: clang-tidy"
 	@echo "make toolchain       get the toolchain, third-party sources and a guest kernel, and nothing else"
 	@echo "make clean           remove what was compiled; make distclean: the toolchain too"
@@ -148,6 +149,13 @@ build/host/manifest-check: build/host/obj/tools/manifest-check.cpp.o build/host/
 	$(call say,link $@)
 	$(quiet)clang++-19 $(HOST_LDFLAGS) $^ -lfdt -lcapstone -o $@
 # guest-abi/vsmmu.md is checked in; `make test` compares.
+# tests/unit/platform/verdicts.txt is checked in; the unit tests compare.
+build/host/platform-verdicts: build/host/obj/tools/platform-verdicts.cpp.o build/host/portable.a
+	$(call say,link $@)
+	$(quiet)clang++-19 $(HOST_LDFLAGS) $^ -lfdt -lcapstone -o $@
+verdicts: build/host/platform-verdicts
+	build/host/platform-verdicts build/kernel/dtbs >tests/unit/platform/verdicts.txt.new && \
+	    mv tests/unit/platform/verdicts.txt.new tests/unit/platform/verdicts.txt
 vsmmu-doc: build/host/vsmmu-doc
 build/host/vsmmu-doc: build/host/obj/tools/vsmmu-doc.cpp.o build/host/portable.a
 	$(call say,link $@)
@@ -200,5 +208,5 @@ lint:
 	    xargs -r -P $(JOBS) -n 1 sh -c 'clang-tidy-19 --quiet "$$0" -- $(subst ','\'',$(CXXFLAGS_EL2)) -I.')
 
 -include $(image_objects:.o=.d) $(host_objects:.o=.d) $(test_objects:.o=.d) build/host/obj/tests/conformance/print.cpp.d \
-    build/host/obj/tools/manifest-check.cpp.d build/host/obj/tools/vsmmu-doc.cpp.d
+    build/host/obj/tools/manifest-check.cpp.d build/host/obj/tools/vsmmu-doc.cpp.d build/host/obj/tools/platform-verdicts.cpp.d
 endif

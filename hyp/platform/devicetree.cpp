@@ -130,10 +130,12 @@ class Index {
  private:
   void close(std::size_t i) { entries_[i].end = static_cast<std::uint16_t>(count_); }
 
+  static constexpr std::size_t kMaxNodes = 2048;  // Linux's largest trees have some 1100
+
   const void* fdt_ = nullptr;
   std::size_t count_ = 0;
-  std::array<Entry, 1024> entries_{};
-  std::array<std::int16_t, 1024> depths_{};
+  std::array<Entry, kMaxNodes> entries_{};
+  std::array<std::int16_t, kMaxNodes> depths_{};
 };
 constinit Index index;
 
@@ -178,9 +180,26 @@ Node Node::child(const char* name) const {
   return {};
 }
 
+namespace {
+
+// Older blobs align and name things in another way; libfdt reads some of them.
+constexpr std::uint32_t kOldestVersion = 16;
+constexpr std::uint32_t kNewestVersion = 17;
+constexpr std::size_t kHeaderBytes = 40;  // of version 17; of version 16, 36
+
+const char* problem_of(const void* blob, std::size_t bytes) {
+  if (bytes == 0) return "it is empty";
+  if (bytes < kHeaderBytes || fdt_magic(blob) != FDT_MAGIC) return "it does not begin as a devicetree blob does";
+  if (fdt_version(blob) < kOldestVersion) return "it is a devicetree blob of a version before 16";
+  if (fdt_last_comp_version(blob) > kNewestVersion) return "it is a devicetree blob of a version after 17";
+  if (fdt_totalsize(blob) > bytes) return "it is a devicetree blob that is cut off";
+  return fdt_check_full(blob, bytes) == 0 ? nullptr : "it is a devicetree blob that is damaged";
+}
+
+}  // namespace
+
 Opened open(const void* blob, std::size_t bytes) {
-  const int result = fdt_check_full(blob, bytes);
-  if (result != 0) return {.root = {}, .error = fdt_strerror(result)};
+  if (const char* const problem = problem_of(blob, bytes)) return {.root = {}, .error = problem};
   index.build(blob);
   return {.root = {blob, 0}, .error = nullptr};
 }

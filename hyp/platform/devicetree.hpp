@@ -74,7 +74,7 @@ class Node {
 };
 
 // The root of the tree in `blob`, which does not change afterwards; not for several threads at once. Walking is quick in the
-// tree that was opened last. Otherwise: libfdt's words for what is wrong with it.
+// tree that was opened last. Otherwise what is wrong with it, as in "it is a devicetree blob that is damaged".
 struct Opened {
   Node root;
   const char* error{};

@@ -10,7 +10,9 @@
 
 #include "guest-abi/types.hpp"
 #include "hyp/mem/memory_range.hpp"
+#include "hyp/platform/devicetree.hpp"
 #include "hyp/platform/line.hpp"
+#include "hyp/platform/remarks.hpp"
 #include "hyp/platform/static_vector.hpp"
 
 namespace weir {
@@ -25,6 +27,7 @@ struct Interrupt {
 
 struct Uart {  // an arm,pl011
   std::string_view name;
+  int node{};  // offset in the blob
   MemoryRange registers;
   std::optional<Interrupt> interrupt;
 };
@@ -46,6 +49,7 @@ struct Timers {  // PPIs
 // One arm,smmu-v3. A combined interrupt stands in for each of the others.
 struct Smmu {
   std::string_view name;  // node name with unit address, for example "smmuv3@c020000"
+  int node{};             // offset in the blob
   MemoryRange registers;
   bool coherent{};  // dma-coherent: its own walks and queues
   std::optional<Interrupt> event_queue, pri_queue, command_sync, global_error;
@@ -100,19 +104,27 @@ struct PciHost {  // pci-host-ecam-generic; may have several root buses
   [[nodiscard]] std::optional<StreamRef> stream(std::uint16_t rid) const;
 };
 
+// What Weir cannot do without.
+enum class Piece : std::uint8_t { memory, cpus, psci, gic, timers, uart };
+
 struct Platform {
   std::string_view model;
-  StaticVector<MemoryRange, 32> ram;       // sorted, disjoint; ranges that say "no-map" are cut out
-  StaticVector<MemoryRange, 64> reserved;  // RAM already in use: memreserve, reserved-memory, dtb, initrd
+  StaticVector<MemoryRange, 512> ram;       // sorted, disjoint; ranges that say "no-map" are cut out
+  StaticVector<MemoryRange, 512> reserved;  // sorted, disjoint. In use: memreserve, reserved-memory, dtb, initrd
   MemoryRange dtb;
-  std::optional<MemoryRange> initrd;     // linux,initrd-start and -end
+  std::optional<MemoryRange> initrd;     // linux,initrd-start and -end, if they name memory
   StaticVector<std::uint64_t, 64> cpus;  // MPIDR affinity of each CPU that PSCI can start, in devicetree order
   Uart uart;
   GicV3 gic;
   Timers timers;
-  StaticVector<PciHost, 4> pci_hosts;
+  StaticVector<PciHost, 8> pci_hosts;
   StaticVector<Smmu, 16> smmus;
+  unsigned cpus_beyond{}, smmus_beyond{}, pci_hosts_beyond{};  // usable ones that there is no room for
+  unsigned pci_hosts_of_other_kinds{};                         // that Weir has no driver for
+  std::uint8_t missing{};                                      // bit n: Piece n
+  Remarks remarks;                                             // what is odd, and left out
 
+  [[nodiscard]] bool lacks(Piece piece) const { return (missing >> static_cast<unsigned>(piece) & 1) != 0; }
   // Bytes of RAM outside of `reserved`.
   [[nodiscard]] std::uint64_t unreserved_ram() const;
 };
@@ -128,14 +140,19 @@ class PlatformError {
   dt::Line line_;
 };
 
-// Fills `platform` (about 25 KB: not for a stack) from the flattened devicetree of `size` readable bytes at `dtb`,
+// Fills `platform` (about 60 KB: not for a stack) from the flattened devicetree of `size` readable bytes at `dtb`,
 // 8-byte aligned, which lies at `address` in physical memory. PSCI by SMC, a GICv3, armv8 timers, RAM, a CPU and a
-// PL011 are required; SMMUs and PCI hosts may be absent. On error `platform` is unspecified.
+// PL011 are required; SMMUs, PCI hosts and an initrd may be absent. What is odd and not required is left out, with a remark.
+// On error, which names the first required piece that is missing, `platform` has what was found nevertheless, `missing`
+// tells all of them, and remarks name the others.
 [[nodiscard]] std::expected<void, PlatformError> discover(const void* dtb, std::size_t size, PA address,
                                                           Platform& platform);
 
 // Only the UART, so that an error of discover() can be printed: /chosen/stdout-path, else the alias serial0, else the
 // first PL011.
 [[nodiscard]] std::expected<Uart, PlatformError> discover_uart(const void* dtb, std::size_t size);
+
+// The node that /chosen/stdout-path names, of whatever kind; none if there is no such property or node.
+[[nodiscard]] dt::Node stdout_node(dt::Node root);
 
 }  // namespace weir

@@ -61,7 +61,11 @@ std::expected<MemoryRange, PlatformError> step_up(Node bus, Node above, BusCells
     const std::uint64_t bytes = ranges.number(at + child.address + parent->address, child.size);
     if (range.base.value < from || range.base.value - from >= bytes) continue;
     if (range.bytes > bytes - (range.base.value - from)) continue;
-    return MemoryRange{.base = PA{to + (range.base.value - from)}, .bytes = range.bytes};
+    const std::uint64_t base = to + (range.base.value - from);
+    if (base < to || base + (range.bytes - 1) < base)
+      return std::unexpected{
+          wrong(bus, ranges, "a line reaches beyond the end of the address space", "parent addresses of 64 bits")};
+    return MemoryRange{.base = PA{base}, .bytes = range.bytes};
   }
   Line expected;
   expected << "a line that contains ";
@@ -89,6 +93,7 @@ std::expected<Interrupt, PlatformError> decode_gic(Node asker, const Property& s
   if (specifier.size() < 3 || specifier[0] >= kinds.size() || specifier[1] >= kinds[specifier[0]].count)
     return std::unexpected{wrong(asker, source, "not a GICv3 interrupt",
                                  "three cells: 0 (SPI) or 1 (PPI), number, 1 (edge) or 4 (level)")};
+  // Of the flags (1 rising, 2 falling, 4 high, 8 low) the GIC knows edges and levels; what inverts a line is outside of it.
   return Interrupt{.intid = kinds[specifier[0]].base + specifier[1],
                    .trigger = (specifier[2] & 3) != 0 ? Trigger::edge : Trigger::level};
 }
@@ -109,12 +114,11 @@ std::expected<std::size_t, PlatformError> reg_count(Node node) {
   return reg.cells() / line;
 }
 
-std::expected<MemoryRange, PlatformError> reg(Node node, std::size_t i) {
+std::expected<MemoryRange, PlatformError> bus_reg(Node node, std::size_t i) {
   const auto count = reg_count(node);
   if (!count) return std::unexpected{count.error()};
   const Property reg = node.property("reg");
-  Node bus = node.parent();
-  auto child = bus_cells(bus);
+  const auto child = bus_cells(node.parent());
   if (!child) return std::unexpected{child.error()};
   if (i >= *count) {
     Line expected;
@@ -122,20 +126,27 @@ std::expected<MemoryRange, PlatformError> reg(Node node, std::size_t i) {
     return std::unexpected{wrong(node, reg, "too short", expected.view())};
   }
   const std::size_t at = i * (child->address + child->size);
-  MemoryRange range{.base = PA{reg.number(at, child->address)}, .bytes = reg.number(at + child->address, child->size)};
-  if (range.bytes == 0 || range.base.value + (range.bytes - 1) < range.base.value)
-    return std::unexpected{wrong(node, reg, "empty, or beyond the end of the address space", "address and size")};
+  return MemoryRange{.base = PA{reg.number(at, child->address)}, .bytes = reg.number(at + child->address, child->size)};
+}
 
-  while (bus.offset() != 0) {
-    const Node above = bus.parent();
-    const auto translated = step_up(bus, above, *child, range);
+std::expected<MemoryRange, PlatformError> translate(Node bus, MemoryRange range) {
+  for (; bus.offset() > 0; bus = bus.parent()) {
+    const auto child = bus_cells(bus);
+    if (!child) return std::unexpected{child.error()};
+    const auto translated = step_up(bus, bus.parent(), *child, range);
     if (!translated) return translated;
     range = *translated;
-    bus = above;
-    child = bus_cells(bus);
-    if (!child) return std::unexpected{child.error()};
   }
   return range;
+}
+
+std::expected<MemoryRange, PlatformError> reg(Node node, std::size_t i) {
+  const auto range = bus_reg(node, i);
+  if (!range) return range;
+  if (range->bytes == 0 || range->base.value + (range->bytes - 1) < range->base.value)
+    return std::unexpected{
+        wrong(node, node.property("reg"), "empty, or beyond the end of the address space", "address and size")};
+  return translate(node.parent(), *range);
 }
 
 std::expected<Interrupt, PlatformError> resolve_interrupt(Node asker, const Property& source, Node controller,
@@ -222,7 +233,14 @@ std::expected<std::optional<Interrupt>, PlatformError> interrupt(Node node, std:
   std::size_t at = 0;
   for (;; --i) {
     if (at >= source.cells()) return std::optional<Interrupt>{};
-    if (extended) controller = node.by_phandle(source.cell(at++));
+    if (extended) {
+      const std::uint32_t phandle = source.cell(at++);
+      if (phandle == 0) {  // a hole in the list
+        if (i == 0) return std::optional<Interrupt>{};
+        continue;
+      }
+      controller = node.by_phandle(phandle);
+    }
     if (!controller)
       return std::unexpected{wrong(node, source, "its interrupt parent is not in the tree",
                                    "interrupt-parent to be the phandle of the arm,gic-v3 node")};

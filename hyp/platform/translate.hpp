@@ -25,6 +25,10 @@ namespace weir::dt {
 // Entries in `reg`; entry `i` of it as a physical range.
 [[nodiscard]] std::expected<std::size_t, PlatformError> reg_count(Node node);
 [[nodiscard]] std::expected<MemoryRange, PlatformError> reg(Node node, std::size_t i);
+// The same as the bus that `node` is on numbers it; may be empty.
+[[nodiscard]] std::expected<MemoryRange, PlatformError> bus_reg(Node node, std::size_t i);
+// What `bus` calls `range`, not empty, as a physical range: through the `ranges` of `bus` and of all buses above it.
+[[nodiscard]] std::expected<MemoryRange, PlatformError> translate(Node bus, MemoryRange range);
 
 // Interrupt `i` of `node`; none if it has fewer. Understands interrupts and interrupts-extended.
 [[nodiscard]] std::expected<std::optional<Interrupt>, PlatformError> interrupt(Node node, std::size_t i);

@@ -72,6 +72,8 @@ class Tree {
     return *this;
   }
 
+  Tree& rename(std::string_view name) { return name_ = name, *this; }
+
   [[nodiscard]] Bytes blob(std::initializer_list<std::pair<std::uint64_t, std::uint64_t>> reserved = {}) const {
     std::vector<std::uint64_t> space(0x40000 / 8);  // aligned as libfdt wants it
     void* fdt = space.data();
