@@ -46,6 +46,11 @@ constinit bool selftest = false;
 constinit bool exit_chosen = false;          // by the command line
 constinit std::atomic<bool> running{false};  // VMs are there
 
+void log_remarks() {
+  for (const dt::Line& line : platform.remarks.lines()) log("%s", line.c_str());
+  if (platform.remarks.more() != 0) log("%u more remarks on the devicetree", platform.remarks.more());
+}
+
 // Everything that is found out before there is memory: the command line, where lines can be printed, the machine.
 void discover_platform(PA dtb) {
   const auto blob = map_devicetree(dtb);
@@ -61,9 +66,11 @@ void discover_platform(PA dtb) {
       static_cast<ull>(image_bytes() >> 10), static_cast<ull>(dtb.value));
   log_image_patches();
   if (const auto found = discover(blob->data(), blob->size(), dtb, platform); !found) {
+    log_remarks();
     log("%s", found.error().c_str());
     machine_exit(1);
   }
+  log_remarks();
 }
 
 void init_memory() {
@@ -104,17 +111,16 @@ void secondary_pcpu() {
 }
 
 void start_pcpus() {
-  if (const auto known = pcpus_init({platform.cpus.data(), platform.cpus.size()}); !known) {
-    log("CPUs: %s", to_string(known.error()));
-    machine_exit(1);
-  }
+  if (!pcpus_init({platform.cpus.data(), platform.cpus.size()}))
+    log("/cpus: the CPU that Weir runs on (MPIDR %#llx) is not listed; it is CPU 0", static_cast<ull>(pcpu(0).mpidr));
+  unsigned up = 1;
   for (unsigned i = 1; i < pcpu_count(); ++i) {
-    if (const auto started = pcpu_start(i, secondary_pcpu); !started) {
-      log("CPU %u (MPIDR %#llx): %s", i, static_cast<ull>(pcpu(i).mpidr), to_string(started.error()));
-      machine_exit(1);
-    }
+    if (const auto started = pcpu_start(i, secondary_pcpu); started)
+      ++up;
+    else
+      log("CPU %u (MPIDR %#llx) is not used: %s", i, static_cast<ull>(pcpu(i).mpidr), to_string(started.error()));
   }
-  log("%u CPUs up", pcpu_count());
+  log("%u CPUs up", up);
 }
 
 }  // namespace

@@ -89,8 +89,6 @@ Pcpu& pcpu(unsigned index) { return pcpus[index]; }
 
 const char* to_string(PcpuError error) {
   switch (error) {
-    case PcpuError::too_many: return "more CPUs than Weir is built for";
-    case PcpuError::boot_cpu_not_listed: return "the devicetree does not list the CPU that Weir runs on";
     case PcpuError::bad_index: return "no such CPU";
     case PcpuError::out_of_memory: return "out of memory";
     case PcpuError::refused_by_firmware: return "PSCI refuses to start it";
@@ -113,18 +111,16 @@ void boot_pcpu_init() {
   self.online = true;
 }
 
-std::expected<void, PcpuError> pcpus_init(std::span<const std::uint64_t> mpidrs) {
-  if (mpidrs.size() > kMaxPcpus) return std::unexpected{PcpuError::too_many};
+bool pcpus_init(std::span<const std::uint64_t> mpidrs) {
   const std::uint64_t own = pcpus[0].mpidr;
-  if (std::ranges::find(mpidrs, own) == mpidrs.end()) return std::unexpected{PcpuError::boot_cpu_not_listed};
   count = 1;
   for (const std::uint64_t mpidr : mpidrs) {
-    if (mpidr == own) continue;
+    if (mpidr == own || count == kMaxPcpus) continue;
     pcpus[count].index = count;
     pcpus[count].mpidr = mpidr;
     ++count;
   }
-  return {};
+  return std::ranges::find(mpidrs, own) != mpidrs.end();
 }
 
 std::expected<void, PcpuError> pcpu_start(unsigned index, void (*entry)()) {

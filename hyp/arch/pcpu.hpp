@@ -37,25 +37,19 @@ extern constinit thread_local Pcpu* current_pcpu;
 [[nodiscard]] unsigned pcpu_count();
 [[nodiscard]] Pcpu& pcpu(unsigned index);  // index < pcpu_count()
 
-enum class PcpuError : std::uint8_t {
-  too_many,
-  boot_cpu_not_listed,
-  bad_index,
-  out_of_memory,
-  refused_by_firmware,
-  does_not_suit,
-  no_answer
-};
+enum class PcpuError : std::uint8_t { bad_index, out_of_memory, refused_by_firmware, does_not_suit, no_answer };
 [[nodiscard]] const char* to_string(PcpuError error);
 
 // Makes this_pcpu() work on the boot pCPU. First of all.
 void boot_pcpu_init();
 
-// Called once on the boot pCPU with the affinity value of every pCPU; its own must be among them.
-[[nodiscard]] std::expected<void, PcpuError> pcpus_init(std::span<const std::uint64_t> mpidrs);
+// Called once on the boot pCPU with the affinity values of all pCPUs. Those beyond kMaxPcpus, the boot pCPU counted first, are
+// not used. False: its own is not among them; it is pCPU 0 nevertheless.
+[[nodiscard]] bool pcpus_init(std::span<const std::uint64_t> mpidrs);
 
 // Starts pCPU `index` by PSCI with a stack and thread-local data of its own; it runs `entry`, at EL2 with the MMU on,
-// and is parked if `entry` returns. Waits until the pCPU is up (at most a second). Not for the boot pCPU.
+// and is parked if `entry` returns. Waits until the pCPU is up (at most a second). Not for the boot pCPU. On error the pCPU is
+// not online, and keeps its index.
 [[nodiscard]] std::expected<void, PcpuError> pcpu_start(unsigned index, void (*entry)());
 
 }  // namespace weir

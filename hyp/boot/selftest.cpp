@@ -159,6 +159,7 @@ void run_selftest(std::string_view name) {
     selftest_on_pcpu();
     bool distinct = true;
     for (unsigned i = 0; i < pcpu_count(); ++i) {
+      if (!pcpu(i).online) continue;
       const void* at = nullptr;
       while ((at = seen[i].load(std::memory_order_acquire)) == nullptr) {
       }

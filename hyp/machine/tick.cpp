@@ -43,7 +43,7 @@ void on_timer(void*) {
 void machine_tick_init(const Timers& timers, bool (*work)()) {
   tick_work = work;
   for (unsigned i = 0; i < pcpu_count(); ++i)
-    if (pcpu(i).vcpu == nullptr) keeper = i;
+    if (pcpu(i).online && pcpu(i).vcpu == nullptr) keeper = i;
   gic_on_ppi(timers.hypervisor, on_timer, nullptr);
   gic_on_ipi(Ipi::call, [](void*) { set_timer(true); }, nullptr);
   gic_set_enabled(timers.hypervisor, keeper, true);

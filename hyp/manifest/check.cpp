@@ -1,6 +1,7 @@
 // Stage two: the manifest against the machine.
 #include <algorithm>
 #include <array>
+#include <bit>
 
 #include "hyp/manifest/message.hpp"
 
@@ -26,12 +27,21 @@ Checked check_memory(const PlatformFacts& facts, Node node, const VmConfig& vm, 
   return fail(Code::too_much_memory, line);
 }
 
+bool is_offline(std::uint64_t offline, unsigned pcpu) { return pcpu < 64 && (offline >> pcpu & 1) != 0; }
+
+unsigned online_pcpus(const PlatformFacts& facts) {
+  return facts.pcpus - static_cast<unsigned>(std::popcount(facts.offline));
+}
+
 Checked check_cpus(const PlatformFacts& facts, Node node, const VmConfig& vm, unsigned& left) {
   const Property pinned = node.property("pcpus");
   for (const std::uint16_t pcpu : vm.pcpus) {
-    if (pcpu < facts.pcpus) continue;
+    if (pcpu < facts.pcpus && !is_offline(facts.offline, pcpu)) continue;
     dt::Line line = manifest::at(node, pinned);
-    line << "there is no CPU " << unsigned{pcpu} << "; expected 0 to " << facts.pcpus - 1;
+    if (pcpu < facts.pcpus)
+      line << "CPU " << unsigned{pcpu} << " did not start; expected one that did";
+    else
+      line << "there is no CPU " << unsigned{pcpu} << "; expected 0 to " << facts.pcpus - 1;
     return fail(Code::no_such_cpu, line);
   }
   if (vm.vcpus <= left) {
@@ -39,7 +49,8 @@ Checked check_cpus(const PlatformFacts& facts, Node node, const VmConfig& vm, un
     return {};
   }
   dt::Line line = manifest::at(node, pinned ? pinned : node.property("cpus"));
-  line << vm.vcpus << " CPUs are asked for, " << left << " of " << facts.pcpus << " are left; expected at most that";
+  line << vm.vcpus << " CPUs are asked for, " << left << " of " << online_pcpus(facts)
+       << " are left; expected at most that";
   return fail(Code::too_many_cpus, line);
 }
 
@@ -142,7 +153,7 @@ Checked check_line(const PlatformFacts& facts, const Manifest& manifest, Node no
 std::expected<void, ManifestError> check_against(const PlatformFacts& facts, const Manifest& manifest) {
   const auto node = [&](int offset) { return Node{manifest.blob.data(), offset}; };
   std::uint64_t memory = facts.memory;
-  unsigned pcpus = facts.pcpus;
+  unsigned pcpus = online_pcpus(facts);
   Checked ok;
   for (const VmConfig& vm : manifest.vms) {
     ok = check_memory(facts, node(vm.node), vm, memory);
@@ -162,7 +173,7 @@ std::expected<void, ManifestError> check_against(const PlatformFacts& facts, con
   return ok;
 }
 
-void assign_pcpus(unsigned pcpus, Manifest& manifest) {
+void assign_pcpus(unsigned pcpus, std::uint64_t offline, Manifest& manifest) {
   const auto taken = [&](std::uint16_t pcpu) {
     return std::any_of(manifest.vms.begin(), manifest.vms.end(), [&](const VmConfig& vm) {
       return std::find(vm.pcpus.begin(), vm.pcpus.end(), pcpu) != vm.pcpus.end();
@@ -171,7 +182,7 @@ void assign_pcpus(unsigned pcpus, Manifest& manifest) {
   std::uint16_t next = 0;
   for (VmConfig& vm : manifest.vms)
     while (vm.pcpus.size() < vm.vcpus) {
-      while (next < pcpus && taken(next)) ++next;
+      while (next < pcpus && (taken(next) || is_offline(offline, next))) ++next;
       if (next >= pcpus || !vm.pcpus.push_back(next)) return;
     }
 }

@@ -175,8 +175,9 @@ struct PciFunctionFact {
 
 // What stage two compares with.
 struct PlatformFacts {
-  std::uint64_t memory{};  // bytes that VMs may get
-  unsigned pcpus{};
+  std::uint64_t memory{};                   // bytes that VMs may get
+  unsigned pcpus{};                         // at most 64
+  std::uint64_t offline{};                  // bit n: pCPU n did not start
   std::span<const std::string_view> smmus;  // node names
   // What only enumeration tells. Without it (on the host), neither devices nor lines are checked.
   bool enumerated{};
@@ -186,7 +187,8 @@ struct PlatformFacts {
 // Stage two: is what the manifest asks for there?
 [[nodiscard]] std::expected<void, ManifestError> check_against(const PlatformFacts& facts, const Manifest& manifest);
 
-// Gives each vCPU that is not pinned by the manifest a pCPU of its own: the lowest ones free. After check_against().
-void assign_pcpus(unsigned pcpus, Manifest& manifest);
+// Gives each vCPU that is not pinned by the manifest a pCPU of its own: the lowest ones free. After check_against() with
+// the same numbers.
+void assign_pcpus(unsigned pcpus, std::uint64_t offline, Manifest& manifest);
 
 }  // namespace weir

@@ -534,7 +534,7 @@ std::expected<void, ManifestError> parse(std::span<const std::byte> blob, const 
   const auto [root, error] = dt::open(manifest.blob.data(), blob.size());
   if (!root) {
     dt::Line line;
-    line << kManifestFile << ": " << error << ": not a devicetree, or damaged; expected a blob made by dtc";
+    line << kManifestFile << ": " << error << "; expected a blob made by dtc";
     return fail(Code::bad_blob, line);
   }
 

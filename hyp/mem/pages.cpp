@@ -17,7 +17,7 @@ namespace weir {
 namespace {
 
 constexpr std::uint64_t kDevicePoolBytes = 2_MiB;  // one block: two pages for each of 256 vSMMUs
-constexpr std::size_t kMaxRanges = 128;
+constexpr std::size_t kMaxRanges = 1024;           // more than a Platform has of either kind
 
 constinit SpinLock lock;
 

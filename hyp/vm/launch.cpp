@@ -3,6 +3,7 @@
 #include <array>
 #include <memory>
 
+#include "hyp/arch/pcpu.hpp"
 #include "hyp/console/console.hpp"
 #include "hyp/cpu/mmio_emulate.hpp"
 #include "hyp/gic/vgic_hardware.hpp"
@@ -26,12 +27,21 @@ struct Entry {
 };
 constinit std::array<Entry, kMaxVms> entries{};
 
+static_assert(kMaxPcpus <= 64);
+std::uint64_t offline_pcpus() {
+  std::uint64_t offline = 0;
+  for (unsigned i = 0; i < pcpu_count(); ++i)
+    if (!pcpu(i).online) offline |= std::uint64_t{1} << i;
+  return offline;
+}
+
 bool check(const Platform& platform) {
   std::array<std::string_view, decltype(Platform::smmus)::capacity> smmus{};
   std::size_t n = 0;
   for (const Smmu& smmu : platform.smmus) smmus[n++] = smmu.name;
   const PlatformFacts facts{.memory = free_bytes(),
-                            .pcpus = static_cast<unsigned>(platform.cpus.size()),
+                            .pcpus = pcpu_count(),
+                            .offline = offline_pcpus(),
                             .smmus = {smmus.data(), n},
                             .enumerated = true,
                             .functions = machine_pci_facts(platform)};
@@ -101,7 +111,7 @@ ExitMethod manifest_exit() { return manifest->exit; }
 
 bool make_vms(const Platform& platform) {
   if (!check(platform)) return false;
-  assign_pcpus(static_cast<unsigned>(platform.cpus.size()), *manifest);
+  assign_pcpus(pcpu_count(), offline_pcpus(), *manifest);
   set_vm_teardown(teardown);
   mmio_emulation_init();
   for (unsigned id = 0; id < manifest->vms.size(); ++id)

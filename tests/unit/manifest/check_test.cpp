@@ -85,6 +85,12 @@ constexpr Case kCases[] = {
      "/vms/b: cpus = <0x3>: 3 CPUs are asked for, 2 of 4 are left; expected at most that"},
     {"NoSuchCpu", Code::no_such_cpu, [](Tree&, Tree& vm, Machine&) { vm.remove("cpus").set("pcpus", cells(3, 4)); },
      "/vms/linux: pcpus = <0x3 0x4>: there is no CPU 4; expected 0 to 3"},
+    {"CpuDidNotStart", Code::no_such_cpu,
+     [](Tree&, Tree& vm, Machine& m) { m.facts.offline = 1U << 3, vm.remove("cpus").set("pcpus", cells(2, 3)); },
+     "/vms/linux: pcpus = <0x2 0x3>: CPU 3 did not start; expected one that did"},
+    {"TooFewCpusStarted", Code::too_many_cpus,
+     [](Tree& root, Tree&, Machine& m) { m.facts.offline = 1U << 3, test::add_vm(root, "b").set("cpus", cells(2)); },
+     "/vms/b: cpus = <0x2>: 2 CPUs are asked for, 1 of 3 are left; expected at most that"},
     {"NoSuchSmmu", Code::no_such_smmu,
      [](Tree&, Tree& vm, Machine&) { vm["vsmmus"]["vsmmu0"].set("backing", "smmuv3@c060000"); },
      "/vms/linux/vsmmus/vsmmu0: backing = \"smmuv3@c060000\": no such SMMU: \"smmuv3@c060000\"; expected one of "

@@ -150,11 +150,21 @@ TEST(Manifest, PcpusAreAssignedAroundThePinnedOnes) {
   test::add_vm(root, "c");
   const auto parsed = parse_tree(root);
   ASSERT_EQ(parsed.error, "");
-  assign_pcpus(4, *parsed.manifest);
+  assign_pcpus(4, 0, *parsed.manifest);
   const auto& vms = parsed.manifest->vms;
   EXPECT_TRUE(std::ranges::equal(vms[0].pcpus, std::array{0, 2}));
   EXPECT_TRUE(std::ranges::equal(vms[1].pcpus, std::array{1}));
   EXPECT_TRUE(std::ranges::equal(vms[2].pcpus, std::array{3}));
+}
+
+TEST(Manifest, PcpusThatDidNotStartAreLeftOut) {
+  Tree root;
+  root.set("compatible", "weir,manifest-v1");
+  test::add_vm(root, "a").set("cpus", cells(2));
+  const auto parsed = parse_tree(root);
+  ASSERT_EQ(parsed.error, "");
+  assign_pcpus(4, 1U << 1, *parsed.manifest);
+  EXPECT_TRUE(std::ranges::equal(parsed.manifest->vms[0].pcpus, std::array{0, 2}));
 }
 
 TEST(Manifest, OutlivesTheBlob) {
@@ -175,7 +185,7 @@ TEST(ManifestError, NoManifest) {
 TEST(ManifestError, BadBlob) {
   const auto parsed = parse_blob(Bytes(100, std::byte{1}));
   EXPECT_EQ(parsed.code, Code::bad_blob);
-  EXPECT_EQ(parsed.error, "manifest.dtb: FDT_ERR_BADMAGIC: not a devicetree, or damaged; expected a blob made by dtc");
+  EXPECT_EQ(parsed.error, "manifest.dtb: it does not begin as a devicetree blob does; expected a blob made by dtc");
   EXPECT_EQ(parse_blob(Bytes(kMaxManifestBytes + 1)).error, "manifest.dtb: too large; expected at most 64 KiB");
 }
 
@@ -441,7 +451,7 @@ TEST(ManifestFuzz, EveryByteFlipped) {
       byte ^= std::byte{1} << bit;
       if (parse(blob, files, manifest)) {
         (void)check_against(facts, manifest);
-        assign_pcpus(4, manifest);
+        assign_pcpus(4, 0, manifest);
       }
       byte ^= std::byte{1} << bit;
     }
