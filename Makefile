@@ -72,7 +72,7 @@ image_assembly := $(call sources,hyp,S)
 # What runs on most exits of a guest is compiled for speed, the rest for size.
 FAST := $(addprefix vsmmu/,vsmmu commands command_queue fanout irq event_queue events register_file stream_table) \
     $(addprefix stage2/,invalidate invalidation_array domain epoch table table_walk vm_memory) $(addprefix hyp/smmu/,command_queue instance) \
-    $(addprefix hyp/cpu/,traps guest_address exception) $(addprefix hyp/gic/,gic vgic vgic_hardware) \
+    $(addprefix hyp/cpu/,traps guest_address exception tlb el2_tlb) $(addprefix hyp/gic/,gic vgic vgic_hardware) \
     $(addprefix hyp/vm/,vcpu vm vsmmu_device guest_memory mmio_bus cpu_view memory_calls) $(addprefix hyp/machine/,smmu_mmio machine grace) hyp/arch/cache hyp/mem/page_allocator
 for_size = $(if $(filter $(FAST),$(1:.cpp=)),,-Oz)
 # What runs before the MMU is on, when an access that is not aligned faults.

@@ -15,6 +15,7 @@
 #include "hyp/boot/start.hpp"
 #include "hyp/console/console.hpp"
 #include "hyp/cpu/el2_reset.hpp"
+#include "hyp/cpu/machine_errata.hpp"
 #include "hyp/gic/gic.hpp"
 #include "hyp/gic/vgic_hardware.hpp"
 #include "hyp/log/early_console.hpp"
@@ -121,6 +122,8 @@ void start_pcpus() {
       log("CPU %u (MPIDR %#llx) is not used: %s", i, static_cast<ull>(pcpu(i).mpidr), to_string(started.error()));
   }
   log("%u CPUs up", up);
+  find_machine_errata();
+  log_machine_errata();
 }
 
 }  // namespace

@@ -108,6 +108,7 @@ def boot_tests() -> None:
 
 def main() -> int:
     count("format", make("format-check"))
+    count("TLB maintenance in one place", run("tools/check-tlbi"))
     google_tests("host", "build/host/unit-tests", "unit")
     google_tests("build/host/race-tests", "build/host/race-tests", "race")
     guest_abi_text()

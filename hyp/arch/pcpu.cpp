@@ -106,6 +106,7 @@ void boot_pcpu_init() {
   detail::current_pcpu = &pcpus[0];
   Pcpu& self = pcpus[0];
   self.mpidr = affinity(READ_SYSREG(mpidr_el1));
+  self.midr = READ_SYSREG(midr_el1);
   self.stack_low = reinterpret_cast<std::uint64_t>(__boot_stack_bottom);
   self.stack_high = reinterpret_cast<std::uint64_t>(__boot_stack_top);
   self.online = true;
@@ -167,6 +168,7 @@ extern "C" [[noreturn]] void secondary_main(Pcpu* self) {
     self->unfit.store(true, std::memory_order_release);
     for (;;) wfi();
   }
+  self->midr = READ_SYSREG(midr_el1);
   self->online.store(true, std::memory_order_release);
   self->entry();
   park();

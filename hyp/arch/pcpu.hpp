@@ -18,6 +18,7 @@ inline constexpr unsigned kMaxPcpus = 64;
 struct Pcpu {
   unsigned index{};
   std::uint64_t mpidr{};  // affinity fields only, as in the devicetree's `reg`
+  std::uint64_t midr{};   // MIDR_EL1, once it is online
   Vcpu* vcpu{};           // the vCPU pinned to it, or none
   std::atomic<bool> online{};
   std::atomic<bool> unfit{};  // it came up, and cannot run the image as it was patched for the boot pCPU

@@ -79,6 +79,13 @@ bool may_stand_beside_par_read(Midr midr) {
   return midr.get<Midr::Implementer>() == kArm && midr.get<Midr::PartNum>() == kA55;
 }
 
+std::uint64_t without_broken_features(IdRegister reg, std::uint64_t value, Errata errata) {
+  constexpr IdField kHafdbs{id::kAa64Mmfr1, 0};
+  constexpr unsigned kAccessFlag = 1;  // from 2 on with dirty state
+  if (reg != kHafdbs.reg || !errata.has(dirty_state) || kHafdbs.of(value) <= kAccessFlag) return value;
+  return (value & ~kHafdbs.mask()) | kAccessFlag;
+}
+
 const char* remedy(Erratum e) {
   switch (e) {
     case repeat_tlbi: return "TLB maintenance is repeated";

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "guest-abi/field.hpp"
+#include "hyp/cpu/id_fields.hpp"
 
 namespace weir {
 
@@ -76,6 +77,9 @@ struct CpuErratum {
 [[nodiscard]] Errata errata_of(Midr midr);
 // Whether the CPU may share a machine with one that has Erratum::par_read.
 [[nodiscard]] bool may_stand_beside_par_read(Midr midr);
+
+// An ID register as guests and Weir see it: what these errata spoil is absent.
+[[nodiscard]] std::uint64_t without_broken_features(IdRegister reg, std::uint64_t value, Errata errata);
 
 // "TLB maintenance is repeated" and so on.
 [[nodiscard]] const char* remedy(Erratum e);

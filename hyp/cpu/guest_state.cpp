@@ -4,6 +4,7 @@
 #include "hyp/arch/el2_registers.hpp"
 #include "hyp/arch/sysreg.hpp"
 #include "hyp/cpu/el2_controls.hpp"
+#include "hyp/cpu/el2_tlb.hpp"
 #include "hyp/cpu/el3_controls.hpp"
 #include "hyp/cpu/features.hpp"
 #include "hyp/cpu/id_registers.hpp"
@@ -267,10 +268,8 @@ void install_guest_controls(const Vcpu& vcpu) {
   vtcr.words[0] = vm.view().vtcr();
   vtcr.set<VtcrEl2::VS>(c.vmid16);
   WRITE_SYSREG_RECORD(vtcr_el2, vtcr);
-  WRITE_SYSREG(vttbr_el2, vm.view().vttbr());
   isb();
-  // Firmware may have left entries of this VMID behind.
-  asm volatile("tlbi vmalls12e1\n dsb nsh\n isb" ::: "memory");
+  el2_tlb().load_vm(vm.view().vttbr());  // firmware may have left entries of this VMID behind
 }
 
 // By itself, so that tools/check-no-fp can tell where the FP control registers may be set.
@@ -284,7 +283,8 @@ void install_guest_controls(const Vcpu& vcpu) {
   reset_hidden_pmu();
   isb();
   // A CPU comes out of reset with clean TLBs and instruction caches.
-  asm volatile("tlbi vmalle1\n ic iallu\n dsb nsh\n isb" ::: "memory");
+  asm volatile("ic iallu" ::: "memory");
+  el2_tlb().invalidate_stage1_here();
 }
 
 }  // namespace weir

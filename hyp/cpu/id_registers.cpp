@@ -1,11 +1,14 @@
 #include "hyp/cpu/id_registers.hpp"
 
 #include "hyp/arch/sysreg.hpp"
+#include "hyp/cpu/machine_errata.hpp"
 
 namespace weir {
 
+namespace {
+
 // The whole space S3_0_C0_C1_0 .. S3_0_C0_C7_7 is readable at EL2: what is not allocated reads as zero.
-std::uint64_t hardware_id(IdRegister reg) {
+std::uint64_t read_id(IdRegister reg) {
 #define WEIR_ID(crm_, op2_) \
   case (crm_) * 8 + (op2_): return READ_SYSREG(S3_0_C0_C##crm_##_##op2_);
 #define WEIR_ID_ROW(crm_) \
@@ -24,5 +27,9 @@ std::uint64_t hardware_id(IdRegister reg) {
 #undef WEIR_ID_ROW
 #undef WEIR_ID
 }
+
+}  // namespace
+
+std::uint64_t hardware_id(IdRegister reg) { return without_broken_features(reg, read_id(reg), machine_errata()); }
 
 }  // namespace weir

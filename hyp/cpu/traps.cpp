@@ -6,6 +6,7 @@
 #include "hyp/arch/el2_registers.hpp"
 #include "hyp/arch/sysreg.hpp"
 #include "hyp/cpu/el2_controls.hpp"
+#include "hyp/cpu/el2_tlb.hpp"
 #include "hyp/cpu/features.hpp"
 #include "hyp/cpu/guest_address.hpp"
 #include "hyp/cpu/id_registers.hpp"
@@ -131,7 +132,7 @@ bool is_aarch32(const Vcpu& vcpu) { return (vcpu.registers.pstate & Pstate::NRW:
 bool tlb_conflict(AbortIss iss) {
   constexpr std::uint8_t kTlbConflict = 0x30;
   if (iss.get<AbortIss::FSC>() != kTlbConflict) return false;
-  asm volatile("tlbi vmalls12e1\n dsb nsh\n isb" ::: "memory");
+  el2_tlb().invalidate_vm_here();
   return true;
 }
 

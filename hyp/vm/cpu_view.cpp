@@ -2,9 +2,8 @@
 
 #include <algorithm>
 
-#include "hyp/arch/barriers.hpp"
-#include "hyp/arch/sysreg.hpp"
 #include "hyp/cpu/el2_controls.hpp"
+#include "hyp/cpu/el2_tlb.hpp"
 #include "hyp/cpu/features.hpp"
 #include "hyp/cpu/id_registers.hpp"
 #include "hyp/vm/table_pages.hpp"
@@ -12,11 +11,6 @@
 namespace weir {
 namespace {
 
-// The operand of TLBI IPAS2E1IS (Arm ARM C5.5).
-struct TlbiIpa : Record<TlbiIpa, 64> {
-  using Frame = Field<"IPA[51:12]", 39, 0, std::uint64_t>;
-  using Layout = weir::Layout<64, Frame, Ignored<63, 40>>;
-};
 // ID_AA64MMFR0_EL1.PARange, which has the encoding of VTCR_EL2.PS.
 struct Mmfr0 : Record<Mmfr0, 64> {
   using PARange = Field<"PARange", 3, 0, std::uint8_t>;
@@ -40,29 +34,6 @@ bool keeps_dirty_state() {
   mmfr1.words[0] = hardware_id(id::kAa64Mmfr1);
   return mmfr1.get<Mmfr1::HAFDBS>() >= kDirty;
 }
-
-std::uint64_t tlbi_operand(IPA ipa) { return TlbiIpa{}.set<TlbiIpa::Frame>(ipa.value / kPage4K).words[0]; }
-
-// Past this many pages, everything of the VM goes at once.
-constexpr std::uint64_t kMaxSinglePages = 64;
-
-// Makes `vttbr` the current one for TLB maintenance (EL1 is not running); restores the other on destruction.
-class CurrentVm {
- public:
-  explicit CurrentVm(std::uint64_t vttbr) : saved_{READ_SYSREG(vttbr_el2)} {
-    WRITE_SYSREG(vttbr_el2, vttbr);
-    isb();
-  }
-  ~CurrentVm() {
-    WRITE_SYSREG(vttbr_el2, saved_);
-    isb();
-  }
-  CurrentVm(const CurrentVm&) = delete;
-  CurrentVm& operator=(const CurrentVm&) = delete;
-
- private:
-  std::uint64_t saved_;
-};
 
 }  // namespace
 
@@ -122,14 +93,8 @@ std::expected<void, stage2::Error> CpuView::use_log(stage2::S2Domain& memory, bo
              : memory.share_root(*table_, shared_at_, shared_bytes_);
 }
 
-// Nobody uses the VMID any more; the next one to get it must not find entries.
-CpuView::~CpuView() {
-  const CurrentVm current{vttbr()};
-  dsb_ish();
-  asm volatile("tlbi vmalls12e1is" ::: "memory");
-  dsb_ish();
-  isb();
-}
+// The next VM to get the VMID must not find entries.
+CpuView::~CpuView() { el2_tlb().invalidate_vm(vttbr()); }
 
 std::expected<void, stage2::Error> CpuView::unmap(IPA ipa, std::uint64_t bytes) {
   const SpinLock::Guard guard{lock_};
@@ -141,27 +106,11 @@ std::expected<void, stage2::Error> CpuView::unmap(IPA ipa, std::uint64_t bytes) 
   return {};
 }
 
-// Stage-2 entries first, then what was combined from them (Arm ARM D8.17.6).
 void CpuView::invalidate(IPA ipa, std::uint64_t bytes, bool leaf_only) {
-  const CurrentVm current{vttbr()};
-  dsb_ish();
-  if (bytes / kPage4K > kMaxSinglePages || !leaf_only) {
-    asm volatile("tlbi vmalls12e1is" ::: "memory");
-  } else {
-    for (std::uint64_t at = 0; at < bytes; at += kPage4K) {
-      asm volatile("tlbi ipas2e1is, %0" ::"r"(tlbi_operand(ipa + at)) : "memory");
-    }
-    dsb_ish();
-    asm volatile("tlbi vmalle1is" ::: "memory");
-  }
-  dsb_ish();
-  isb();
+  el2_tlb().invalidate(vttbr(), ipa, bytes, leaf_only);
 }
 
-void CpuView::invalidate_here(IPA ipa) {
-  dsb_ish();
-  asm volatile("tlbi ipas2e1, %0\n dsb nsh\n tlbi vmalle1\n dsb nsh\n isb" ::"r"(tlbi_operand(ipa)) : "memory");
-}
+void CpuView::invalidate_here(IPA ipa) { el2_tlb().invalidate_here(ipa); }
 
 unsigned CpuView::bbml() {
   Mmfr2 mmfr2;

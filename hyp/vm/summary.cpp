@@ -2,6 +2,7 @@
 
 #include "guest-abi/smmu/command.hpp"
 #include "guest-abi/text.hpp"
+#include "hyp/cpu/machine_errata.hpp"
 #include "hyp/log/log.hpp"
 #include "hyp/machine/machine.hpp"
 #include "hyp/machine/tick.hpp"
@@ -184,6 +185,7 @@ void print_summary() {
   }
   for (unsigned i = 0; i < machine_smmu_count(); ++i)
     if (SmmuInstance* smmu = machine_smmu(i); smmu != nullptr) print_smmu(*smmu);
+  log_machine_errata();
   if (machine_ticks() != 0)
     log("ticks of the clock for late work: %llu", static_cast<unsigned long long>(machine_ticks()));
 }
