@@ -145,9 +145,16 @@ build/host/conformance: $(conformance_sources:%=build/host/obj/%.o) build/host/p
 	$(quiet)clang++-19 $(HOST_LDFLAGS) $^ -lfdt -lcapstone -lpthread -o $@
 # Host tools: tools/NAME.cpp over the portable folders.
 manifest-check: build/host/manifest-check
-build/host/manifest-check: build/host/obj/tools/manifest-check.cpp.o build/host/portable.a
+# Statically linked, and so without sanitizers: it runs on every host, outside of the toolchain.
+check_sources := tools/manifest-check.cpp $(call sources,hyp/manifest hyp/platform,cpp)
+check_objects := $(patsubst %,build/host/static/%.o,$(check_sources))
+build/host/static/%.cpp.o: %.cpp build/host/flags
+	$(call say,$< (static))
+	@mkdir -p $(@D)
+	$(quiet)clang++-19 -std=c++23 -O2 -I. $(warnings) $(depends) -c $< -o $@
+build/host/manifest-check: $(check_objects)
 	$(call say,link $@)
-	$(quiet)clang++-19 $(HOST_LDFLAGS) $^ -lfdt -lcapstone -o $@
+	$(quiet)clang++-19 -static -fuse-ld=lld $^ -lfdt -o $@
 # guest-abi/vsmmu.md is checked in; `make test` compares.
 # tests/unit/platform/verdicts.txt is checked in; the unit tests compare.
 build/host/platform-verdicts: build/host/obj/tools/platform-verdicts.cpp.o build/host/portable.a
@@ -208,5 +215,5 @@ lint:
 	    xargs -r -P $(JOBS) -n 1 sh -c 'clang-tidy-19 --quiet "$$0" -- $(subst ','\'',$(CXXFLAGS_EL2)) -I.')
 
 -include $(image_objects:.o=.d) $(host_objects:.o=.d) $(test_objects:.o=.d) build/host/obj/tests/conformance/print.cpp.d \
-    build/host/obj/tools/manifest-check.cpp.d build/host/obj/tools/vsmmu-doc.cpp.d build/host/obj/tools/platform-verdicts.cpp.d
+    $(check_objects:.o=.d) build/host/obj/tools/vsmmu-doc.cpp.d build/host/obj/tools/platform-verdicts.cpp.d
 endif

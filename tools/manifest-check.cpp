@@ -140,13 +140,9 @@ int main(int argc, char** argv) {
   const bool is_directory = std::filesystem::is_directory(args->initrd);
   if (!is_directory) {
     archive = read_or_exit(args->initrd);
-    const auto opened = weir::Initrd::open(archive);
-    if (!opened) {
-      std::fprintf(stderr, "%s: offset %llu: %s\n", args->initrd.c_str(),
-                   static_cast<unsigned long long>(opened.error().offset), weir::to_string(opened.error().code));
-      return EXIT_FAILURE;
-    }
-    initrd = *opened;
+    auto opened = weir::Initrd::open(archive);
+    if (!opened) return fail(opened.error().line().c_str());
+    initrd = std::move(*opened);
   }
   const weir::FileSource& files = is_directory ? static_cast<const weir::FileSource&>(directory) : initrd;
 

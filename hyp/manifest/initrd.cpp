@@ -1,7 +1,9 @@
 #include "hyp/manifest/initrd.hpp"
 
 #include <algorithm>
-#include <array>
+
+#include "hyp/manifest/file_kind.hpp"
+#include "stage2/support/make.hpp"
 
 namespace weir {
 namespace {
@@ -36,19 +38,6 @@ std::optional<std::uint32_t> number(std::string_view header, HeaderField field) 
     value = value << 4 | digit;
   }
   return value;
-}
-
-bool looks_compressed(std::string_view text) {
-  using namespace std::string_view_literals;
-  constexpr std::array magics{"\x1f\x8b"sv,
-                              "\xfd"
-                              "7zXZ"sv,
-                              "\x28\xb5\x2f\xfd"sv,
-                              "\x02\x21\x4c\x18"sv,
-                              "\x04\x22\x4d\x18"sv,
-                              "BZh"sv,
-                              "\x5d\0\0"sv};
-  return std::any_of(magics.begin(), magics.end(), [&](std::string_view magic) { return text.starts_with(magic); });
 }
 
 std::string_view without_prefix(std::string_view name) {
@@ -114,44 +103,77 @@ std::expected<void, InitrdError> for_each(FileContent archive, Fn&& fn) {
 
 }  // namespace
 
-const char* to_string(InitrdError::Code code) {
+dt::Line InitrdError::line() const {
+  dt::Line line;
+  line << "initrd: ";
+  if (offset != 0) line << "byte " << offset << ": ";
   switch (code) {
-    case Code::empty: return "it is empty; expected a cpio archive of the newc kind";
-    case Code::compressed: return "it is compressed; expected a plain cpio archive of the newc kind";
-    case Code::not_newc: return "no entry begins here; expected 070701, as in a cpio archive of the newc kind";
-    case Code::bad_number: return "an entry's header holds a bad number; expected hexadecimal digits";
-    case Code::bad_name: return "an entry's name does not end where its header says; expected a NUL there";
-    case Code::truncated: return "an entry reaches beyond the end of the archive; expected all of it";
-    case Code::no_trailer: return "the archive ends without TRAILER!!!; expected all of it";
-    case Code::duplicate: return "an entry's name was there before; expected each file once";
+    case Code::empty: return line << "it is empty; expected a cpio archive of the newc kind";
+    case Code::other_kind: return line << "it is " << kind << "; expected a plain cpio archive of the newc kind";
+    case Code::not_newc: return line << "no entry begins here; expected 070701, as in a cpio archive of the newc kind";
+    case Code::bad_number: return line << "an entry's header holds a bad number; expected hexadecimal digits";
+    case Code::bad_name: return line << "an entry's name does not end where its header says; expected a NUL there";
+    case Code::truncated: return line << "an entry reaches beyond the end of the archive; expected all of it";
+    case Code::no_trailer: return line << "the archive ends without TRAILER!!!; expected all of it";
+    case Code::duplicate: return line << "an entry's name was there before; expected each file once";
+    case Code::no_memory: return line << "no memory for the list of its files; expected fewer files";
   }
-  return "damaged";
+  return line;
+}
+
+std::string_view Initrd::name_at(std::uint64_t offset) const {
+  ++headers_read_;
+  return without_prefix(entry_at(archive_, offset)->name);  // open() has checked it
+}
+
+std::expected<void, InitrdError> Initrd::build_index() {
+  std::size_t files = 0;
+  const auto checked = for_each(archive_, [&](const Entry& entry, std::size_t) {
+    ++headers_read_;
+    files += entry.regular ? 1 : 0;
+    return true;
+  });
+  if (!checked || files == 0) return checked;
+  files_ = make_array<std::uint64_t>(files);
+  if (!files_) return std::unexpected{InitrdError{.code = Code::no_memory}};
+  const auto filled = for_each(archive_, [&](const Entry& entry, std::size_t offset) {
+    ++headers_read_;
+    if (entry.regular) files_[count_++] = offset;
+    return true;
+  });
+  if (!filled) return filled;
+  const auto before = [&](std::uint64_t a, std::uint64_t b) {
+    const int order = name_at(a).compare(name_at(b));
+    return order != 0 ? order < 0 : a < b;
+  };
+  std::sort(files_.get(), files_.get() + count_, before);
+  std::optional<std::uint64_t> duplicate;  // the first in the archive
+  for (std::size_t i = 1; i < count_; ++i)
+    if (name_at(files_[i - 1]) == name_at(files_[i])) duplicate = std::min(duplicate.value_or(files_[i]), files_[i]);
+  if (duplicate) return std::unexpected{InitrdError{.code = Code::duplicate, .offset = *duplicate}};
+  return {};
 }
 
 std::expected<Initrd, InitrdError> Initrd::open(FileContent archive) {
-  if (looks_compressed(as_text(archive))) return std::unexpected{InitrdError{.code = Code::compressed, .offset = 0}};
   Initrd initrd{archive};
-  bool duplicate = false;
-  std::size_t at = 0;
-  const auto checked = for_each(archive, [&](const Entry& entry, std::size_t offset) {
-    // find() gives the first file of a name: is this the one?
-    const auto first = entry.regular ? initrd.find(without_prefix(entry.name)) : std::nullopt;
-    duplicate = first && first->data() != entry.content.data();
-    at = offset;
-    return !duplicate;
-  });
-  if (!checked) return std::unexpected{checked.error()};
-  if (duplicate) return std::unexpected{InitrdError{.code = Code::duplicate, .offset = at}};
+  if (const auto built = initrd.build_index(); !built) {
+    InitrdError error = built.error();
+    // At its beginning, it is of another kind; further on, damaged.
+    error.kind = error.offset == 0 && error.code != Code::empty ? kind_of(archive) : std::string_view{};
+    const bool newc = as_text(archive).starts_with("070701") || as_text(archive).starts_with("070702");
+    if (!newc && !error.kind.empty()) error.code = Code::other_kind;
+    return std::unexpected{error};
+  }
   return initrd;
 }
 
 std::optional<FileContent> Initrd::find(std::string_view name) const {
-  std::optional<FileContent> found;
-  const auto walked = for_each(archive_, [&](const Entry& entry, std::size_t) {
-    if (entry.regular && without_prefix(entry.name) == name) found = entry.content;
-    return !found;
-  });
-  return walked ? found : std::nullopt;
+  const std::uint64_t* const begin = files_.get();
+  const std::uint64_t* const end = begin + count_;
+  const auto* const found = std::lower_bound(
+      begin, end, name, [&](std::uint64_t file, std::string_view wanted) { return name_at(file) < wanted; });
+  if (found == end || name_at(*found) != name) return std::nullopt;
+  return entry_at(archive_, *found)->content;
 }
 
 }  // namespace weir

@@ -3,6 +3,7 @@
 #include <array>
 #include <memory>
 
+#include "hyp/manifest/file_kind.hpp"
 #include "hyp/manifest/kernel_image.hpp"
 #include "hyp/manifest/message.hpp"
 
@@ -185,14 +186,14 @@ template <typename T, std::size_t N>
 Expected<T> choice(Node node, const char* name, const std::array<Choice<T>, N>& choices, T otherwise) {
   const Property p = node.property(name);
   if (!p) return otherwise;
-  const auto word = text(node, p);
-  if (!word) return std::unexpected{word.error()};
+  const auto word = p.single_string();
   for (const auto& [known, value] : choices)
-    if (*word == known) return value;
+    if (word == known) return value;
   dt::Line line = manifest::at(node, p);
-  line << "not one of the choices; expected ";
-  for (std::size_t i = 0; i < N; ++i) line << (i == 0 ? "\"" : ", \"") << choices[i].word << "\"";
-  return fail(Code::bad_value, line);
+  line << (word ? "not one of the choices" : "not a string") << "; expected ";
+  for (std::size_t i = 0; i < N; ++i)
+    line << (i == 0 ? "\"" : i + 1 == N ? " or \"" : ", \"") << choices[i].word << "\"";
+  return fail(word ? Code::bad_value : Code::bad_type, line);
 }
 
 Expected<FileContent> file(Node node, const Property& p, const FileSource& files) {
@@ -246,6 +247,18 @@ Checked read_memory(Node node, VmConfig& vm) {
   return {};
 }
 
+manifest::Unexpected not_a_kernel(Node node, const Property& kernel, FileContent content) {
+  dt::Line problem;
+  const std::string_view kind = kind_of(content);
+  if (content.empty())
+    problem << "an empty file";
+  else
+    problem << kind << (kind.empty() ? "" : ", ") << "not an arm64 kernel";
+  return wrong(Code::bad_kernel, node, kernel, problem.view(),
+               is_compressed(content) ? "the uncompressed file, with an Image header"
+                                      : "a file with an Image header, or entry-offset");
+}
+
 Checked read_payload(Node node, const FileSource& files, VmConfig& vm) {
   const Property kernel = node.property("kernel");
   const Property initrd = node.property("initrd");
@@ -266,9 +279,7 @@ Checked read_payload(Node node, const FileSource& files, VmConfig& vm) {
     needed += *offset;
     vm.entry_offset = *offset;
   } else {
-    if (!image)
-      return wrong(Code::bad_kernel, node, kernel, "not an arm64 kernel",
-                   "a file with an Image header, or entry-offset");
+    if (!image) return not_a_kernel(node, kernel, *content);
     needed = image->text_offset > kMaxVmMemory || image->bytes > kMaxVmMemory ? kMaxVmMemory
                                                                               : image->text_offset + image->bytes;
   }
@@ -277,13 +288,16 @@ Checked read_payload(Node node, const FileSource& files, VmConfig& vm) {
   if (initrd) {
     const auto archive = file(node, initrd, files);
     if (!archive) return std::unexpected{archive.error()};
+    if (archive->empty())
+      return wrong(Code::bad_value, node, initrd, "an empty file", "an initrd, or none: no such property");
     vm.initrd = initrd.string(0);
     needed += archive->size();
   }
   if (needed > vm.memory) {
     dt::Line line = manifest::at(node, node.property("memory"));
-    line << "too small for kernel, initrd and devicetree; expected at least " << (needed + 0xf'ffff) / 0x10'0000
-         << " MiB";
+    // In the steps that are allowed, so that what is named here is accepted.
+    line << "too small for kernel, initrd and devicetree; expected at least "
+         << (needed + (kMemoryUnit - 1)) / kMemoryUnit * (kMemoryUnit / 0x10'0000) << " MiB";
     return fail(Code::no_fit, line);
   }
 
@@ -530,6 +544,11 @@ std::expected<void, ManifestError> parse(std::span<const std::byte> blob, const 
   manifest.exit = ExitMethod::psci;
   manifest.vms.clear();
   if (blob.size() > manifest.blob.size()) return bad_file(Code::bad_blob, "too large; expected at most 64 KiB");
+  if (const std::string_view kind = kind_of(blob); is_compressed(blob)) {
+    dt::Line problem;
+    problem << kind << "; expected a blob made by dtc, not compressed";
+    return bad_file(Code::bad_blob, problem.view());
+  }
   std::copy(blob.begin(), blob.end(), manifest.blob.begin());
   const auto [root, error] = dt::open(manifest.blob.data(), blob.size());
   if (!root) {
@@ -538,6 +557,9 @@ std::expected<void, ManifestError> parse(std::span<const std::byte> blob, const 
     return fail(Code::bad_blob, line);
   }
 
+  for (Node n = root.first_child(); n; n = n.next_sibling())
+    if (n.child("__overlay__"))
+      return bad_file(Code::not_a_manifest, "an overlay; expected a devicetree of its own, without /plugin/");
   constexpr std::string_view kCompatible = "weir,manifest-v1";
   const Property compatible = root.property("compatible");
   if (!compatible) return missing(root, "compatible", "\"weir,manifest-v1\"");

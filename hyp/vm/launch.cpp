@@ -87,14 +87,12 @@ bool read_manifest(const Platform& platform) {
     return false;
   }
   const FileContent archive{static_cast<const std::byte*>(direct(platform.initrd->base)), platform.initrd->bytes};
-  const auto opened = Initrd::open(archive);
+  auto opened = Initrd::open(archive);
   if (!opened) {
-    log("initrd: %s at byte %llu; expected a cpio archive (newc) that holds %.*s", to_string(opened.error().code),
-        static_cast<unsigned long long>(opened.error().offset), static_cast<int>(kManifestFile.size()),
-        kManifestFile.data());
+    log("%s", opened.error().line().c_str());
     return false;
   }
-  initrd = *opened;
+  initrd = std::move(*opened);
   manifest = make<Manifest>();
   if (!manifest) {
     log("no memory for the manifest");

@@ -28,6 +28,20 @@ def test_default():
 
 @needs("manifest-check")
 @limit(60)
+def test_checker_runs_everywhere():
+    """It needs no library and no loader: what was built in the toolchain starts outside of it."""
+    subprocess.run(["make", "-s", str(CHECK.relative_to(REPOSITORY))], cwd=REPOSITORY, check=True)
+    headers = subprocess.run(["llvm-readelf-19", "--program-headers", CHECK], capture_output=True, text=True, check=True).stdout
+    for kind in ("INTERP", "DYNAMIC"):
+        assert kind not in headers, f"{CHECK.relative_to(REPOSITORY)} is dynamically linked ({kind})"
+    machine = Machine("manifests/everywhere")
+    (machine.path / "empty").mkdir(exist_ok=True)
+    done = subprocess.run([CHECK, "empty"], cwd=machine.path, env={}, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, f"status {done.returncode}: {done.stderr.strip()}"
+    assert done.stderr == "manifest.dtb: no such file in the initrd; expected the compiled manifest\n", done.stderr
+
+
+@limit(60)
 def test_fvp():
     dtb = compile_dts((REPOSITORY / "fvp/base-revc.dts").read_text(), Machine("manifests/fvp").path / "machine.dtb")
     assert "00:01.0 disk: PCI 00:1f.0" in check("fvp", REPOSITORY / "fvp/manifest.dts", dtb)

@@ -182,6 +182,76 @@ TEST(ManifestError, NoManifest) {
   EXPECT_STREQ(result.error().c_str(), "manifest.dtb: no such file in the initrd; expected the compiled manifest");
 }
 
+// What operators put in the place of what is wanted is named.
+TEST(ManifestError, OtherKindsOfFiles) {
+  const auto marked = [](std::size_t at, std::string_view mark) {
+    Bytes file(0x300);
+    for (std::size_t i = 0; i < mark.size(); ++i) file[at + i] = static_cast<std::byte>(mark[i]);
+    return file;
+  };
+  const auto said = [](const Bytes& kernel) {
+    test::MemoryFiles files = test::default_files();
+    files.add("Image", kernel);
+    return parse_blob(default_manifest().blob(), files).error;
+  };
+  const auto is = [](std::string kind, std::string expected = "a file with an Image header, or entry-offset") {
+    return "/vms/linux: kernel = \"Image\": " + kind + "not an arm64 kernel; expected " + expected;
+  };
+  EXPECT_EQ(said(marked(0, "\x1f\x8b")), is("gzip data, ", "the uncompressed file, with an Image header"));
+  EXPECT_EQ(said(marked(4, "zimg")), is("an EFI image with a compressed kernel in it (zboot), "));
+  EXPECT_EQ(said(marked(0x202, "HdrS")), is("an x86 kernel, "));
+  EXPECT_EQ(said(marked(0, "\x7f\x45LF")), is("an ELF file, "));
+  EXPECT_EQ(said({}),
+            "/vms/linux: kernel = \"Image\": an empty file; expected a file with an Image header, or "
+            "entry-offset");
+
+  test::MemoryFiles files = test::default_files();
+  files.add("initramfs.cpio", {});
+  EXPECT_EQ(parse_blob(default_manifest().blob(), files).error,
+            "/vms/linux: initrd = \"initramfs.cpio\": an empty file; expected an initrd, or none: no such property");
+  EXPECT_EQ(parse_blob(marked(0, "\x1f\x8b")).error,
+            "manifest.dtb: gzip data; expected a blob made by dtc, not compressed");
+}
+
+TEST(ManifestError, OtherKindsOfBlobs) {
+  Tree overlay;
+  overlay["fragment@0"]["__overlay__"]["vms"];
+  EXPECT_EQ(parse_tree(overlay).error, "manifest.dtb: an overlay; expected a devicetree of its own, without /plugin/");
+  Bytes old = default_manifest().blob();
+  old[23] = old[27] = std::byte{3};  // version, and the last one that it is compatible with
+  EXPECT_EQ(parse_blob(old).error,
+            "manifest.dtb: it is a devicetree blob of a version before 16; expected a blob made "
+            "by dtc");
+  old[23] = old[27] = std::byte{18};
+  EXPECT_EQ(parse_blob(old).error,
+            "manifest.dtb: it is a devicetree blob of a version after 17; expected a blob made "
+            "by dtc");
+  Bytes cut = default_manifest().blob();
+  cut.resize(cut.size() - 1);
+  EXPECT_EQ(parse_blob(cut).error,
+            "manifest.dtb: it is a devicetree blob that is cut off; expected a blob made by dtc");
+  EXPECT_EQ(parse_blob({}).error, "manifest.dtb: it is empty; expected a blob made by dtc");
+}
+
+// The least memory that a message names is accepted.
+TEST(ManifestError, LimitsThatAreNamedAreAccepted) {
+  for (const std::size_t kernel : {0x1000U, 0x1ff000U, 0x200000U, 0x201000U}) {
+    test::MemoryFiles files = test::default_files();
+    files.add("Image", test::kernel_image(0x1000, kernel));
+    const auto with = [&](std::uint32_t mib) {
+      Tree tree = default_manifest();
+      tree["vms"]["linux"].set("memory", cells({0, mib << 20}));
+      return parse_blob(tree.blob(), files).error;
+    };
+    const std::string error = with(2);
+    const std::size_t at = error.find("at least ");
+    ASSERT_NE(at, std::string::npos) << error;
+    const auto least = static_cast<std::uint32_t>(std::stoul(error.substr(at + 9)));
+    EXPECT_EQ(with(least), "");
+    EXPECT_NE(with(least - 2), "");
+  }
+}
+
 TEST(ManifestError, BadBlob) {
   const auto parsed = parse_blob(Bytes(100, std::byte{1}));
   EXPECT_EQ(parsed.code, Code::bad_blob);
@@ -264,7 +334,7 @@ constexpr Case kCases[] = {
     {"VsmmuIsTwoCells", Code::bad_type, [](Tree&, Tree& vm) { vm["devices"]["disk1"].set("vsmmu", cells(1, 2)); },
      "/vms/linux/devices/disk1: vsmmu = <0x1 0x2>: neither a name nor a phandle; expected <&vsmmu0> or \"vsmmu0\""},
     {"Exit", Code::bad_value, [](Tree& root, Tree&) { root.set("exit", "halt"); },
-     "/: exit = \"halt\": not one of the choices; expected \"semihosting\", \"psci\""},
+     "/: exit = \"halt\": not one of the choices; expected \"semihosting\" or \"psci\""},
     {"NoCpuAtAll", Code::bad_value, [](Tree&, Tree& vm) { vm.set("cpus", cells(0)); },
      "/vms/linux: cpus = <0x0>: out of range; expected 1 to 64"},
     {"CpusAndPcpus", Code::bad_value, [](Tree&, Tree& vm) { vm.set("pcpus", cells(0, 1)); },
@@ -283,7 +353,7 @@ constexpr Case kCases[] = {
      "memory"},
     {"EntryAtTheEnd", Code::no_fit,
      [](Tree&, Tree& vm) { vm.set("kernel", "raw.bin").set("entry-offset", cells(0, 0x3fe00000)); },
-     "/vms/linux: memory = <0x0 0x40000000>: too small for kernel, initrd and devicetree; expected at least 1025 MiB"},
+     "/vms/linux: memory = <0x0 0x40000000>: too small for kernel, initrd and devicetree; expected at least 1026 MiB"},
     {"AsidBits", Code::bad_value, [](Tree&, Tree& vm) { vm["vsmmus"]["vsmmu0"].set("asid-bits", cells(12)); },
      "/vms/linux/vsmmus/vsmmu0: asid-bits = <0xc>: no width of an ASID; expected 8 or 16"},
     {"HugeAsidBits", Code::bad_value, [](Tree&, Tree& vm) { vm["vsmmus"]["vsmmu0"].set("asid-bits", cells(0x108)); },
@@ -304,9 +374,9 @@ constexpr Case kCases[] = {
     {"NoStallHasAValue", Code::bad_type, [](Tree&, Tree& vm) { vm["vsmmus"]["vsmmu0"].set("no-stall", cells(1)); },
      "/vms/linux/vsmmus/vsmmu0: no-stall = <0x1>: not a flag; expected no value"},
     {"Ats", Code::bad_value, [](Tree&, Tree& vm) { vm["devices"]["disk1"].set("ats", "yes"); },
-     "/vms/linux/devices/disk1: ats = \"yes\": not one of the choices; expected \"split-stage\", \"full\""},
+     "/vms/linux/devices/disk1: ats = \"yes\": not one of the choices; expected \"split-stage\" or \"full\""},
     {"AtsIsAFlag", Code::bad_type, [](Tree&, Tree& vm) { vm["devices"]["disk1"].set("ats", cells(1)); },
-     "/vms/linux/devices/disk1: ats = <0x1>: not a string; expected a string, as in \"Image\""},
+     "/vms/linux/devices/disk1: ats = <0x1>: not a string; expected \"split-stage\" or \"full\""},
     {"PriWithoutAts", Code::missing, [](Tree&, Tree& vm) { vm["devices"]["disk1"].set("pri"); },
      "/vms/linux/devices/disk1: pri = (empty): page requests are part of ATS; expected ats = \"split-stage\" or "
      "\"full\" with it"},
@@ -320,10 +390,10 @@ constexpr Case kCases[] = {
      },
      "/vms/linux/devices/disk1: pasid = (empty): substream-bits of vsmmu0 is 0; expected 1 to 20, or no pasid"},
     {"Invalidation", Code::bad_value, [](Tree&, Tree& vm) { vm["vsmmus"]["vsmmu0"].set("invalidation", "exact"); },
-     "/vms/linux/vsmmus/vsmmu0: invalidation = \"exact\": not one of the choices; expected \"strict\", \"precise\""},
+     "/vms/linux/vsmmus/vsmmu0: invalidation = \"exact\": not one of the choices; expected \"strict\" or \"precise\""},
     {"InvalidationIsAFlag", Code::bad_type,
      [](Tree&, Tree& vm) { vm["vsmmus"]["vsmmu0"].set("invalidation", cells(1)); },
-     "/vms/linux/vsmmus/vsmmu0: invalidation = <0x1>: not a string; expected a string, as in \"Image\""},
+     "/vms/linux/vsmmus/vsmmu0: invalidation = <0x1>: not a string; expected \"strict\" or \"precise\""},
     {"NoGlobalPagesWithoutPrecise", Code::missing,
      [](Tree&, Tree& vm) { vm["vsmmus"]["vsmmu0"].set("no-global-pages"); },
      "/vms/linux/vsmmus/vsmmu0: no-global-pages = (empty): nothing is filtered in strict mode; expected invalidation = "
@@ -362,8 +432,10 @@ constexpr Case kCases[] = {
     {"Slot", Code::bad_value, [](Tree&, Tree& vm) { vm["devices"]["disk1"].set("slot", cells(32)); },
      "/vms/linux/devices/disk1: slot = <0x20>: out of range; expected 1 to 31"},
     {"OnViolation", Code::bad_value, [](Tree&, Tree& vm) { vm["devices"]["disk1"].set("on-violation", "panic"); },
-     "/vms/linux/devices/disk1: on-violation = \"panic\": not one of the choices; expected \"log\", \"quarantine\", "
-     "\"stop\""},
+     "/vms/linux/devices/disk1: on-violation = \"panic\": not one of the choices; expected \"log\", \"quarantine\" "
+     "or \"stop\""},
+    {"AtsBare", Code::bad_type, [](Tree&, Tree& vm) { vm["devices"]["disk1"].set("ats"); },
+     "/vms/linux/devices/disk1: ats = (empty): not a string; expected \"split-stage\" or \"full\""},
     {"BadName", Code::bad_name, [](Tree& root, Tree&) { root["vms"]["vm@1"]; },
      "/vms/vm@1: not a name; expected 1 to 31 letters, digits, '-' and '_'"},
     {"VmTwice", Code::duplicate, [](Tree& root, Tree&) { root["vms"].add("linux"); },
@@ -409,7 +481,7 @@ constexpr Case kCases[] = {
     {"BadKernel", Code::bad_kernel, [](Tree&, Tree& vm) { vm.set("kernel", "raw.bin"); },
      "/vms/linux: kernel = \"raw.bin\": not an arm64 kernel; expected a file with an Image header, or entry-offset"},
     {"NoFit", Code::no_fit, [](Tree&, Tree& vm) { vm.set("memory", cells(0, 0x400000)); },
-     "/vms/linux: memory = <0x0 0x400000>: too small for kernel, initrd and devicetree; expected at least 5 MiB"},
+     "/vms/linux: memory = <0x0 0x400000>: too small for kernel, initrd and devicetree; expected at least 6 MiB"},
     {"NoSuchVsmmu", Code::no_such_vsmmu, [](Tree&, Tree& vm) { vm["devices"]["disk1"].set("vsmmu", "vsmmu1"); },
      "/vms/linux/devices/disk1: vsmmu = \"vsmmu1\": no such vSMMU in this VM; expected one of vsmmu0"},
     {"VsmmuOfAnotherVm", Code::no_such_vsmmu,
