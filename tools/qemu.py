@@ -9,7 +9,7 @@ is 8 * n. StreamID = requester ID.
     result = machine.run(image="build/Image", initrd=machine.initrd({"manifest.dtb": ..., "Image": ...}), limit=120)
 
 QEMU itself starts the image, or firmware does (`firmware`, built by `make firmware`): "u-boot", or "tf-a", which is TF-A at
-EL3 with U-Boot behind it. U-Boot then finds image, initrd and command line in fw_cfg, where -kernel, -initrd and -append
+EL3 with U-Boot behind it, or "tf-a-closed", which opens less. U-Boot then finds image, initrd and command line in fw_cfg, where -kernel, -initrd and -append
 put them, and boots them as it would from a disk. The devicetree is the same corrected one: TF-A and U-Boot add to it.
 
 tools/qemu.py [--smmus N] FILE.dtb writes the devicetree of such a machine.
@@ -35,7 +35,7 @@ RUN = REPOSITORY / "build" / "run"
 QEMU = "qemu-system-aarch64"
 MIB = 1 << 20
 ECHO = True  # whether a run's console is shown unless told otherwise
-FIRMWARE = {name: REPOSITORY / f"build/firmware/{name}.bin" for name in ("u-boot", "tf-a")}
+FIRMWARE = {name: REPOSITORY / f"build/firmware/{name}.bin" for name in ("u-boot", "tf-a", "tf-a-closed")}
 # What TF-A prints when EL3 gives up: nothing goes on after it.
 EL3_CRASH = re.compile(r"Unhandled (Exception|External Abort|Interrupt Exception) in EL3|PANIC (in|at) EL3|PANIC at PC")
 SMMU_BASE, SMMU_SIZE, SMMU_SPI = 0x0C000000, 0x20000, 112
@@ -167,7 +167,7 @@ class Machine:
 
     def arguments(self, machine: str = "") -> list[str]:
         options = f"virt,virtualization={'on' if self.virtualization else 'off'},gic-version=3" + machine
-        if self.firmware == "tf-a":
+        if self.firmware.startswith("tf-a"):
             options += ",secure=on"
         arguments = [QEMU, "-machine", options, "-cpu", self.cpu, "-smp", str(self.cpus), "-m", self.memory,
                      "-display", "none", "-monitor", "none", "-nodefaults", "-no-reboot",

@@ -21,6 +21,14 @@ def limit(seconds: int):
     return mark
 
 
+def add(module: dict, name: str, seconds: int, function, *arguments, **options) -> None:
+    """A test of that name and time limit in the module (its globals()), which calls the function: for tables of tests."""
+    def test() -> None:
+        function(*arguments, **options)
+    test.__module__ = module["__name__"]
+    module[f"test_{name}"] = limit(seconds)(test)
+
+
 def needs(*targets: str):
     """What `make` has to build for a test: run.py does, before the first test and outside of every time limit."""
     def mark(function):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from boot import IMAGE, limit
 from guests import BOOT, changed
@@ -33,14 +34,14 @@ def driver_trouble(result: Result) -> str | None:
     return trouble[0].strip() if trouble else None
 
 
-def run_disks(name: str, changes: dict[str, str] | None = None, **options) -> Result:
+def run_disks(name: str, changes: dict[str, str] | None = None, kernel: Path = KERNEL, **options) -> Result:
     """What `make run` does, with texts of the manifest replaced. `options`: of the Machine."""
     machine, disks = default_machine(name, **options)
     original = {disk: path.read_bytes() for disk, path in disks.items()}
     source = changed(BOOT / "linux/manifest.dts", changes)
-    initrd = machine.initrd({"manifest.dtb": compile_dts(source, machine.path / "manifest.dtb"), "Image": KERNEL,
+    initrd = machine.initrd({"manifest.dtb": compile_dts(source, machine.path / "manifest.dtb"), "Image": kernel,
                              "initramfs.cpio": initramfs(disks)})
-    result = machine.run(IMAGE, initrd, limit=240)
+    result = machine.run(IMAGE, initrd, limit=280)
     reason = check(result, disks, original) or driver_trouble(result)
     assert reason is None, f"{reason} (log: {machine.path / 'console.log'})"
     return result

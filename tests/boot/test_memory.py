@@ -17,7 +17,4 @@ def test_two_vms():
     two_vms("memory", "max")
 
 
-@limit(120)
-def test_without_dirty_state():
-    """A64FX has no FEAT_HAFDBS: a store to a page of the dirty log faults, and Weir notes it."""
-    two_vms("memory_a64fx", "a64fx")
+# Without FEAT_HAFDBS (test_cpus: a64fx and the Armv8.0 CPUs) a store to a page of the dirty log faults, and Weir notes it.
