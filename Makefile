@@ -6,16 +6,18 @@ MAKEFLAGS += --no-builtin-rules --no-builtin-variables
 .DELETE_ON_ERROR:
 JOBS ?= $(shell nproc)
 
-goals := help image guests firmware manifest-check vsmmu-doc docs verdicts host el2-libs run shell bench test unit mutants boot-test format format-check lint check-no-fp spin race race-mutants
-.PHONY: $(goals) toolchain clean distclean
+goals := help image guests firmware test-kernels manifest-check vsmmu-doc docs verdicts host el2-libs run shell bench test unit mutants boot-test format format-check lint check-no-fp spin race race-mutants
+.PHONY: $(goals) toolchain kernels clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make image           the hypervisor: build/weir.elf, build/Image"
 	@echo "make run             boot Linux in it on a QEMU machine with three SMMUs, and check what the guest did"
+	@echo "                     (KERNEL=file: another kernel than Debian's 6.12, as an Image or a vmlinuz)"
 	@echo "make shell           the same, with a shell in the guest"
 	@echo "make test            everything that CI checks; make unit, make boot-test, make check-no-fp: parts of it"
 	@echo "                     (T=name runs the unit tests or boot tests of that name only)"
+	@echo "make test-kernels    make run with Debian's older and newer kernels, which make kernels fetches to build/kernels"
 	@echo "make bench           what Weir's work costs, in instructions: build/bench/bench.json and plots (T=quick: one SMMU, in seconds)"
 	@echo "make race            real threads over modelled SMMUs, under ThreadSanitizer (WEIR_RACE_SCALE=N: N times as long; WEIR_RACE_SEED)"
 	@echo "make spin            check the models of the protocols between pCPUs and SMMUs (tests/spin), exhaustively"
@@ -32,6 +34,9 @@ help:
 toolchain:
 	@tools/toolchain
 
+kernels: toolchain
+	@tools/kernels
+
 clean:
 	rm -rf build/weir.elf build/Image build/el2/obj build/host build/guests build/run build/mutation build/spin build/firmware
 distclean:
@@ -39,10 +44,14 @@ distclean:
 
 ifndef WEIR_INSIDE
 # Outside: the same goals, inside.
-ifneq ($(filter-out help toolchain clean distclean,$(MAKECMDGOALS)),)
-inside := $(filter-out toolchain clean distclean,$(MAKECMDGOALS))
-$(firstword $(inside)): toolchain
-	@+exec env -u MAKEFLAGS -u MAKELEVEL tools/enter make -j$(JOBS) $(inside) $(foreach v,T V KEEP,$(if $($v),$v='$($v)'))
+ifneq ($(filter-out help toolchain kernels clean distclean,$(MAKECMDGOALS)),)
+inside := $(filter-out toolchain kernels clean distclean,$(MAKECMDGOALS))
+# A copy of KERNEL, which the toolchain need not see.
+given := $(if $(KERNEL),build/kernel/given)
+$(firstword $(inside)): toolchain $(if $(filter test-kernels,$(inside)),kernels)
+	$(if $(given),@cp -L -- '$(KERNEL)' $(given))
+	@+exec env -u MAKEFLAGS -u MAKELEVEL tools/enter make -j$(JOBS) $(inside) $(foreach v,T V KEEP,$(if $($v),$v='$($v)')) \
+	    $(given:%=KERNEL=%)
 $(wordlist 2,$(words $(inside)),$(inside)): $(firstword $(inside)) ; @:
 endif
 else
@@ -177,9 +186,11 @@ include tools/firmware.mk
 # ---- Running and checking ----
 
 run: image guests
-	@python3 tools/run_linux.py
+	@python3 tools/run_linux.py $(KERNEL:%=--kernel '%')
 shell: image guests
-	@python3 tools/run_linux.py --shell
+	@python3 tools/run_linux.py --shell $(KERNEL:%=--kernel '%')
+test-kernels: image guests
+	@python3 tests/boot/kernels.py
 bench: image guests build/bench/count.so build/bench/read4k
 	@python3 tests/bench/run.py $(T)
 build/bench/count.so: tests/bench/count.c

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# apt with a state of its own, for tools/toolchain and tools/sources. Sourced with the repository as the working directory.
+# apt with a state of its own, for tools/toolchain, tools/sources and tools/kernels. Sourced with the repository as the working directory.
 
 say() { echo "toolchain: $*"; }
 fail() { echo "toolchain: $*" >&2; exit 1; }
@@ -78,6 +78,39 @@ END
         }
         touch "$apt_dir/ready"
     fi
+}
+
+# PACKAGE FOLDER [APT OPTION...]: the binary package, for arm64, unpacked to FOLDER/PACKAGE. It is never installed.
+get_arm64() {
+    get_name=$1 get_at=$2/$1
+    shift 2
+    say "fetching $get_name for arm64"
+    rm -rf "${get_at:?}"
+    mkdir -p "$get_at"
+    (cd "$get_at" && apt_get "$@" download -q=1 "$get_name:arm64" >"$apt_dir/source.log" 2>&1) ||
+        fail "cannot fetch $get_name for arm64: $(tail -n 1 "$apt_dir/source.log")"
+    dpkg-deb -x "$get_at"/*.deb "$get_at"
+    dpkg-deb -W --showformat '${Package} ${Version} ${Architecture}\n' "$get_at"/*.deb >>"${get_at%/*}/packages.txt"
+}
+
+# PACKAGE IMAGE [APT OPTION...]: IMAGE is the raw kernel of linux-image-*, or of the linux-binary-* that the package depends
+# on and leaves the kernel to (from 6.19 on).
+get_kernel() {
+    kernel_package=$1 kernel_image=$2 kernel_at=${2%/*}
+    shift 2
+    get_arm64 "$kernel_package" "$kernel_at" "$@"
+    found=$(find "$kernel_at/$kernel_package" -name 'vmlinuz*' -type f)
+    if [ -z "$found" ]; then
+        binary=$(dpkg-deb -f "$kernel_at/$kernel_package"/*.deb Depends | tr ',' '\n' | sed -n 's/^ *\(linux-binary-[^ ]*\).*/\1/p' | head -n 1)
+        [ -n "$binary" ] || fail "$kernel_package holds no vmlinuz and names no linux-binary-* package"
+        rm -r "${kernel_at:?}/$kernel_package"
+        kernel_package=$binary
+        get_arm64 "$kernel_package" "$kernel_at" "$@"
+        found=$(find "$kernel_at/$kernel_package" -name 'vmlinuz*' -type f)
+        [ -n "$found" ] || fail "$kernel_package holds no vmlinuz"
+    fi
+    tools/enter python3 tools/unzboot.py "$found" "$kernel_image"
+    rm -r "${kernel_at:?}/$kernel_package"
 }
 
 apt_source() { # TYPES URI SUITES

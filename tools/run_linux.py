@@ -3,6 +3,7 @@
 
 The guest (tests/guests/linux/init) reads both disks and writes to both; the host checks the hash and the data.
 --shell: a shell in the guest instead. --direct: the kernel without Weir, with the disks on the first SMMU.
+--kernel: another kernel than the one of tools/sources.
 """
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import hashlib
 import sys
 from pathlib import Path
 
+import unzboot
 from qemu import MIB, REPOSITORY, Machine, Result, compile_dts
 
 DISKS = ("disk1", "disk2")
@@ -76,6 +78,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shell", action="store_true")
     parser.add_argument("--direct", action="store_true")
+    parser.add_argument("--kernel", type=Path, default=KERNEL, help="an Image, or a vmlinuz of it (gzip, EFI zboot)")
     parser.add_argument("--manifest", type=Path, default=REPOSITORY / "tests/boot/linux/manifest.dts")
     parser.add_argument("--limit", type=float, default=240, help="seconds")
     arguments = parser.parse_args()
@@ -83,9 +86,11 @@ def main() -> int:
     machine, disks = default_machine("direct" if arguments.direct else "shell" if arguments.shell else "linux",
                                      arguments.direct)
     original = {disk: path.read_bytes() for disk, path in disks.items()}
+    kernel = machine.path / "Image"
+    kernel.write_bytes(unzboot.image(arguments.kernel))
     append = ""
     if arguments.direct:
-        image = KERNEL
+        image = kernel
         append = "console=ttyAMA0 iommu.strict=1 iommu.passthrough=0 panic=-1" + (" weir.shell" if arguments.shell else "")
         initrd = machine.path / "initramfs.cpio"
         initrd.write_bytes(initramfs(disks))
@@ -98,7 +103,7 @@ def main() -> int:
             bootargs = subprocess.run(["fdtget", str(plain), "/vms/linux", "bootargs"], stdout=subprocess.PIPE, text=True,
                                       check=True).stdout.strip()
             extra = f'/ {{ vms {{ linux {{ bootargs = "{bootargs} weir.shell"; }}; }}; }};\n'
-        initrd = machine.initrd({"manifest.dtb": manifest(machine, arguments.manifest, extra), "Image": KERNEL,
+        initrd = machine.initrd({"manifest.dtb": manifest(machine, arguments.manifest, extra), "Image": kernel,
                                  "initramfs.cpio": initramfs(disks)})
     if arguments.shell:
         print("ctrl-A x ends QEMU")

@@ -5,6 +5,7 @@ import lzma
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 
 def unpack(data: bytes) -> bytes:
@@ -24,13 +25,19 @@ def unpack(data: bytes) -> bytes:
     return data
 
 
+def image(path: Path) -> bytes:
+    """The raw Image in the file."""
+    try:
+        unpacked = unpack(path.read_bytes())
+    except OSError as error:
+        raise SystemExit(f"unzboot: {path}: {error.strerror or error}") from error
+    if unpacked[56:60] != b"ARM\x64":
+        raise SystemExit(f"unzboot: {path} holds no arm64 Image: expected one, or a vmlinuz of it (gzip, EFI zboot)")
+    return unpacked
+
+
 def main() -> None:
-    with open(sys.argv[1], "rb") as file:
-        image = unpack(file.read())
-    if image[56:60] != b"ARM\x64":
-        raise SystemExit(f"unzboot: {sys.argv[1]} holds no arm64 Image")
-    with open(sys.argv[2], "wb") as file:
-        file.write(image)
+    Path(sys.argv[2]).write_bytes(image(Path(sys.argv[1])))
 
 
 if __name__ == "__main__":
