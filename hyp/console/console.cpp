@@ -24,8 +24,8 @@ class Output final : public MuxPort {
   void put(char c) override { uart.put(c); }
 };
 constinit Output output;
-constinit ConsoleMux::Vms vms;
-constinit ConsoleMux mux{output, vms};
+constinit ConsoleMux::Storage storage;
+constinit ConsoleMux mux{output, storage};
 
 class VmConsole final : public UartPort {
  public:
@@ -33,6 +33,9 @@ class VmConsole final : public UartPort {
   void transmit(char c) override { mux.vm_output(number_, c); }
   void set_interrupt(bool level) override { vm_.vgic->set_level(guest_map::kUartIntid, level); }
   [[nodiscard]] bool next(char& c) override { return mux.next(number_, c); }
+
+  [[nodiscard]] Vm& vm() const { return vm_; }
+  [[nodiscard]] unsigned number() const { return number_; }
 
   VirtualUart device{*this};
 
@@ -44,12 +47,17 @@ constinit std::array<std::unique_ptr<VmConsole>, ConsoleMux::kMaxVms> consoles;
 
 void on_input(void*) {
   for (char c; uart.get(c);) {
-    switch (mux.typed(c)) {
+    const ConsoleMux::Action action = mux.typed(c);
+    VmConsole* const console = consoles[mux.focus()].get();
+    switch (action) {
       case ConsoleMux::Action::none: break;
       case ConsoleMux::Action::deliver:
-        if (const auto& console = consoles[mux.focus()]; console) console->device.receive();
+        if (console != nullptr) console->device.receive();
         break;
       case ConsoleMux::Action::summary: print_summary(); break;
+      case ConsoleMux::Action::end_vm:
+        if (console != nullptr) console->vm().stop(StopReason::ended);
+        break;
     }
   }
 }
@@ -75,6 +83,11 @@ bool console_attach(Vm& vm) {
   if (!consoles[number]) return false;
   vm.uart = &consoles[number]->device;
   return vm.bus().add(guest_map::kUart, guest_map::kUartBytes, *vm.uart);
+}
+
+void console_stopped(const Vm& vm) {
+  for (const auto& console : consoles)
+    if (console && &console->vm() == &vm) mux.stopped(console->number());
 }
 
 }  // namespace weir

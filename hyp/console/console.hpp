@@ -13,4 +13,7 @@ void console_init(const Uart& uart);
 // Gives the VM its UART and a console. vm.vgic is there. False: out of memory.
 [[nodiscard]] bool console_attach(Vm& vm);
 
+// The VM has stopped: the terminal is no longer its alone.
+void console_stopped(const Vm& vm);
+
 }  // namespace weir

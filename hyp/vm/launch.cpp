@@ -76,6 +76,7 @@ void teardown(Vm& vm) {
   detach_devices(vm);
   vm.memory_moves().stop();
   vgic_release(vm);
+  console_stopped(vm);
 }
 
 }  // namespace

@@ -33,7 +33,7 @@ const char* to_string(StopReason reason) {
     case StopReason::none: return "running";
     case StopReason::off: return "powered off";
     case StopReason::reset: return "asked for a reset, which is not supported";
-    case StopReason::crashed: return "crashed";
+    case StopReason::ended: return "ended from the console";
     case StopReason::violation: return "stopped: a device touched memory that is not the VM's";
   }
   return "?";

@@ -35,7 +35,7 @@ enum class StopReason : std::uint8_t {
   none,
   off,       // PSCI SYSTEM_OFF: the only good one
   reset,     // PSCI SYSTEM_RESET, which is not offered yet
-  crashed,   // Weir could not go on with it
+  ended,     // from the console
   violation  // a device's DMA violation, and the manifest's policy is to stop the VM
 };
 [[nodiscard]] const char* to_string(StopReason reason);

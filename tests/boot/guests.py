@@ -51,7 +51,7 @@ def said(result: Result, guest: str) -> list[str]:
 
 
 def weir_lines(result: Result, word: str = "") -> list[str]:
-    return [line for line in result.lines if f"weir: {word}" in line]
+    return [line for line in result.lines if line.startswith(f"weir: {word}")]
 
 
 def expect_ok(result: Result, guest: str) -> None:
