@@ -54,11 +54,12 @@ std::optional<IPA> translate(const Vcpu& vcpu, std::uint64_t va) {
   return ipa ? ipa : translate_as_el0(vcpu, va);
 }
 
-std::optional<std::uint32_t> fetch_instruction(const Vcpu& vcpu) {
+std::optional<std::uint32_t> fetch_instruction(const Vcpu& vcpu, std::int64_t offset) {
   Pstate pstate;
   pstate.words[0] = vcpu.registers.pstate;
-  if (pstate.get<Pstate::NRW>() || vcpu.registers.pc % 4 != 0) return std::nullopt;
-  const auto at = translate(vcpu, vcpu.registers.pc);
+  const std::uint64_t va = vcpu.registers.pc + static_cast<std::uint64_t>(offset);
+  if (pstate.get<Pstate::NRW>() || va % 4 != 0) return std::nullopt;
+  const auto at = translate(vcpu, va);
   std::array<std::byte, 4> bytes{};
   if (!at || !vcpu.vm().memory().read(*at, bytes)) return std::nullopt;
   return std::bit_cast<std::uint32_t>(bytes);  // instructions are little-endian, and so is EL2

@@ -16,7 +16,8 @@ class Vcpu;
 // The same as EL1 alone would read it, whatever PSTATE.PAN is.
 [[nodiscard]] std::optional<IPA> translate_as_el1(std::uint64_t va);
 
-// The A64 instruction at the vCPU's PC. No value: it cannot be read (any more), is not in RAM, or the guest is in AArch32.
-[[nodiscard]] std::optional<std::uint32_t> fetch_instruction(const Vcpu& vcpu);
+// The A64 instruction `offset` bytes behind the vCPU's PC. No value: it cannot be read (any more), is not in RAM, or the guest
+// is in AArch32.
+[[nodiscard]] std::optional<std::uint32_t> fetch_instruction(const Vcpu& vcpu, std::int64_t offset = 0);
 
 }  // namespace weir

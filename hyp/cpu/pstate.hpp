@@ -27,6 +27,7 @@ struct Pstate : Record<Pstate, 64> {
   using Layout = weir::Layout<64, SP, Ignored<1, 1>, EL, NRW, T, DAIF, BTYPE, SSBS, Ignored<19, 13>, IL, SS, PAN, UAO,
                               DIT, TCO, Ignored<27, 26>, NZCV, Ignored<33, 32>, EXLOCK, Ignored<63, 35>>;
   // At EL1 with SP_EL1, everything masked: how PSCI CPU_ON and the Linux boot protocol start a CPU.
+  static constexpr std::uint8_t kIrqsMasked = 2;  // in DAIF
   static constexpr Pstate entry() { return Pstate{}.set<SP>(true).set<EL>(1).set<DAIF>(DAIF::max); }
   // What an A64 instruction that is emulated leaves: no branch type, and if the guest single-steps, its step is done.
   static constexpr std::uint64_t after_instruction(std::uint64_t pstate) {

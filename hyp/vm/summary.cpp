@@ -2,6 +2,7 @@
 
 #include "guest-abi/smmu/command.hpp"
 #include "guest-abi/text.hpp"
+#include "hyp/arch/counter.hpp"
 #include "hyp/cpu/machine_errata.hpp"
 #include "hyp/log/log.hpp"
 #include "hyp/machine/machine.hpp"
@@ -36,6 +37,27 @@ void print_vm(Vm& vm) {
   line.put("; stage-2 table pages: CPU ").dec(vm.view().page_count());
   if (vm_violations(vm) != 0) line.put("; DMA violations ").dec(vm_violations(vm));
   print(line);
+}
+
+// What the vCPUs of a running VM are doing, from two samples a moment apart.
+void print_vcpus(Vm& vm) {
+  if (vm.state() != VmState::running) return;
+  std::array<std::optional<VcpuSample>, kMaxVcpus> first{};
+  for (unsigned i = 0; i < vm.vcpu_count(); ++i) first[i] = vm.vcpu(i).sample();
+  constexpr std::uint64_t kMomentUs = 2000;
+  const std::uint64_t until = counter() + microseconds_to_ticks(kMomentUs);
+  while (counter() < until) {
+  }
+  for (unsigned i = 0; i < vm.vcpu_count(); ++i) {
+    const auto second = vm.vcpu(i).sample();
+    Line line;
+    line.put("vm ").put(vm.name()).put(" vCPU ").dec(i).put(": ").put(to_string(health(first[i], second)));
+    if (second && second->on) {
+      line.put("; PC ").hex(second->pc);
+      if (second->irqs_masked) line.put(", IRQs masked");
+    }
+    print(line);
+  }
 }
 
 // The DMA domain: one table, unless an SMMU cannot walk it.
@@ -175,6 +197,7 @@ void print_summary() {
   log("summary");
   for (unsigned id = 0; id < vm_count(); ++id) {
     print_vm(vm(id));
+    print_vcpus(vm(id));
     print_tables(vm(id));
     for (unsigned i = 0; i < vm(id).vsmmu_count; ++i) {
       print_vsmmu(vm(id), i);

@@ -3,11 +3,13 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 
 #include "hyp/arch/guest_registers.hpp"
 #include "hyp/vm/exits.hpp"
 #include "hyp/vm/mmio_bus.hpp"
 #include "hyp/vm/vcpu_affinity.hpp"
+#include "hyp/vm/vcpu_health.hpp"
 #include "stage2/support/spinlock.hpp"
 
 namespace weir {
@@ -46,6 +48,10 @@ class Vcpu {
     look_soon();
   }
 
+  // What it is doing at this moment. Asks its pCPU, and waits for the answer, half a second at most: no value then. For people, from
+  // any pCPU, with no lock held.
+  [[nodiscard, gnu::cold]] std::optional<VcpuSample> sample();
+
   // Runs the vCPU on this pCPU, which must be its own, until the VM stops. While the vCPU is off, the pCPU idles.
   void run();
 
@@ -63,6 +69,8 @@ class Vcpu {
  private:
   static GuestNext exited(void* vcpu, ExitKind kind);
   [[nodiscard]] GuestNext look(GuestNext next);
+  [[gnu::cold]] VcpuSample sample_here() const;  // between an exit and the next entry
+  [[gnu::cold]] void answer_sample();
   void reset();  // registers and EL1 state to what PSCI CPU_ON promises
 
   Vm& vm_;
@@ -73,6 +81,10 @@ class Vcpu {
   SpinLock power_lock_;
   std::uint64_t entry_{};  // of a pending turn_on
   std::uint64_t context_{};
+  std::atomic<bool> sample_wanted_{};
+  SpinLock sample_lock_;  // of the two
+  std::optional<VcpuSample> sample_;
+  unsigned samples_taken_{};
 };
 
 }  // namespace weir
