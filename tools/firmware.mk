@@ -1,16 +1,17 @@
-# Firmware to boot Weir with on QEMU's `virt`: build/firmware/tf-a.bin and tf-a-closed.bin, Trusted Firmware-A with U-Boot
-# as BL33, and u-boot.bin, U-Boot alone. All are for -bios. Included by the Makefile; needs no network.
+# Firmware to boot Weir with on QEMU's `virt`: build/firmware/tf-a.bin and tf-a-closed.bin, Trusted Firmware-A with
+# U-Boot as BL33, and u-boot.bin, U-Boot alone. All are for -bios. Included by the Makefile; needs no network.
 #
-# TF-A is Debian's source, built for PLAT=qemu with its default flags: what lower exception levels may touch is what the
-# defaults say. Given are the compiler, what the FIP holds, and the driver of the machine's GIC (by default that of GICv2).
-# tf-a-closed opens what Linux's arm64 boot protocol demands, also on CPUs newer than PLAT=qemu's defaults are made for (TCR2
-# and so on: without it no Linux boots on QEMU's `max`), and nothing of what PLAT=qemu adds to that.
+# TF-A is Debian's source, built for PLAT=qemu with its default flags: what lower exception levels may touch is what
+# the defaults say. Given are the compiler, what the FIP holds, and the driver of the machine's GIC (by default GICv2's).
+# tf-a-closed opens what Linux's arm64 boot protocol demands, also on CPUs newer than PLAT=qemu's defaults are made for
+# (TCR2 and so on: without it no Linux boots on QEMU's `max`), and nothing of what PLAT=qemu adds to that.
 
 firmware_out := build/firmware
 firmware_source := build/sources/tf-a
 firmware_flags := PLAT=qemu QEMU_USE_GIC_DRIVER=QEMU_GICV3
 firmware_flags_tf-a :=
-firmware_flags_tf-a-closed := ENABLE_FEAT_CSV2_2=0 ENABLE_TRF_FOR_NS=0 ENABLE_FEAT_ECV=0 ENABLE_FEAT_MPAM=0 ENABLE_FEAT_RNG=0 \
+firmware_flags_tf-a-closed := \
+    ENABLE_FEAT_CSV2_2=0 ENABLE_TRF_FOR_NS=0 ENABLE_FEAT_ECV=0 ENABLE_FEAT_MPAM=0 ENABLE_FEAT_RNG=0 \
     ENABLE_FEAT_TCR2=2 ENABLE_FEAT_S1PIE=2 ENABLE_FEAT_MTE2=2 ENABLE_FEAT_GCS=2 ENABLE_SME2_FOR_NS=2
 firmware_tools := CC=clang-19 AS=clang-19 LD=ld.lld-19 AR=llvm-ar-19 OC=llvm-objcopy-19 OD=llvm-objdump-19 HOSTCC=clang-19
 

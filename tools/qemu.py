@@ -8,9 +8,10 @@ is 8 * n. StreamID = requester ID.
     machine.disk("disk1", bus="rp1")
     result = machine.run(image="build/Image", initrd=machine.initrd({"manifest.dtb": ..., "Image": ...}), limit=120)
 
-QEMU itself starts the image, or firmware does (`firmware`, built by `make firmware`): "u-boot", or "tf-a", which is TF-A at
-EL3 with U-Boot behind it, or "tf-a-closed", which opens less. U-Boot then finds image, initrd and command line in fw_cfg, where -kernel, -initrd and -append
-put them, and boots them as it would from a disk. The devicetree is the same corrected one: TF-A and U-Boot add to it.
+QEMU itself starts the image, or firmware does (`firmware`, built by `make firmware`): "u-boot", or "tf-a", which is TF-A
+at EL3 with U-Boot behind it, or "tf-a-closed", which opens less. U-Boot finds image, initrd and command line in fw_cfg,
+where -kernel, -initrd and -append put them, and boots them as it would from a disk. The devicetree is the same corrected
+one: TF-A and U-Boot add to it.
 
 tools/qemu.py [--smmus N] FILE.dtb writes the devicetree of such a machine.
 """

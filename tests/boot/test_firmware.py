@@ -1,6 +1,6 @@
-"""Boots by real firmware (`make firmware`): below TF-A, which leaves to lower exception levels what its defaults open and
-nothing else, on the CPUs that it knows; and by U-Boot alone. QEMU's own loader opens everything and hides what is missing.
-"""
+"""Boots by real firmware (`make firmware`): below TF-A, which leaves to lower exception levels what its defaults open
+and nothing else, on the CPUs that it knows; and by U-Boot alone. QEMU's own loader opens everything and hides what is
+missing."""
 from __future__ import annotations
 
 import re
