@@ -47,9 +47,9 @@ ifndef WEIR_INSIDE
 ifneq ($(filter-out help toolchain kernels clean distclean,$(MAKECMDGOALS)),)
 inside := $(filter-out toolchain kernels clean distclean,$(MAKECMDGOALS))
 # A copy of KERNEL, which the toolchain need not see.
-given := $(if $(KERNEL),build/kernel/given)
+given := $(if $(KERNEL),build/kernel/given/$(notdir $(KERNEL)))
 $(firstword $(inside)): toolchain $(if $(filter test-kernels,$(inside)),kernels)
-	$(if $(given),@cp -L -- '$(KERNEL)' $(given))
+	$(if $(given),@mkdir -p $(dir $(given)) && cp -L -- '$(KERNEL)' $(given))
 	@+exec env -u MAKEFLAGS -u MAKELEVEL tools/enter make -j$(JOBS) $(inside) $(foreach v,T V KEEP,$(if $($v),$v='$($v)')) \
 	    $(given:%=KERNEL=%)
 $(wordlist 2,$(words $(inside)),$(inside)): $(firstword $(inside)) ; @:
