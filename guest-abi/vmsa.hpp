@@ -14,8 +14,9 @@
 
 namespace weir::vmsa {
 
-inline constexpr std::size_t kEntries = 512;  // per table, which is a page
-inline constexpr unsigned kLastLevel = 3;     // lookup levels are 0..3
+inline constexpr unsigned kMaxOutputBits = 48;  // of an address that a descriptor can hold
+inline constexpr std::size_t kEntries = 512;    // per table, which is a page
+inline constexpr unsigned kLastLevel = 3;       // lookup levels are 0..3
 constexpr unsigned level_shift(unsigned level) { return level < kLastLevel ? 39 - 9 * level : 12; }
 constexpr std::uint64_t level_size(unsigned level) {
   return std::uint64_t{1} << level_shift(level);

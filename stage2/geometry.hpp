@@ -27,7 +27,7 @@ class Geometry {
   // share the table; 52 bits and more count as 48 (all that a 4 KiB granule can say). No value if the combination is
   // not legal: the IPA space may not be larger than the PA space (STE.S2T0SZ >= 64 - IAS, and IAS = OAS).
   [[nodiscard]] static constexpr std::optional<Geometry> make(unsigned input_bits, smmu::AddressSize output) {
-    if (bits(output) > 48) output = smmu::AddressSize::bits48;
+    if (bits(output) > vmsa::kMaxOutputBits) output = smmu::AddressSize::bits48;
     if (input_bits < kMinInputBits || input_bits > kMaxInputBits || input_bits > bits(output)) return std::nullopt;
     return Geometry{input_bits, output};
   }

@@ -1,5 +1,6 @@
 #include "hyp/mem/page_allocator.hpp"
 
+#include <algorithm>
 #include <iterator>
 #include <new>
 
@@ -58,13 +59,14 @@ bool PageAllocator::add(PA at, std::uint64_t bytes) {
   return true;
 }
 
-std::optional<PA> PageAllocator::take(std::uint64_t bytes, std::uint64_t alignment) {
+std::optional<PA> PageAllocator::take(std::uint64_t bytes, std::uint64_t alignment, PA below) {
   for (auto it = by_size_.lower_bound(bytes); it != by_size_.end(); ++it) {
     Range& range = *it;
     const std::uint64_t base = range.base();
     const std::uint64_t end = range.end();
+    const std::uint64_t last = std::min(end, below.value);
     const std::uint64_t at = (base + alignment - 1) & ~(alignment - 1);
-    if (at < base || at > end || end - at < bytes) continue;
+    if (at < base || at > last || last - at < bytes) continue;
     remove(range);
     if (at != base) insert(base, at - base);
     if (at + bytes != end) insert(at + bytes, end - (at + bytes));

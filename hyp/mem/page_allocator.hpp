@@ -22,8 +22,9 @@ class PageAllocator {
   [[nodiscard]] bool add(PA at, std::uint64_t bytes);
 
   // Takes `bytes` (page-aligned, not 0) at a multiple of `alignment` (a power of two) from the smallest range that has
-  // them. The content is whatever it was.
-  [[nodiscard]] std::optional<PA> take(std::uint64_t bytes, std::uint64_t alignment);
+  // them, all of it below `end`. The content is whatever it was.
+  [[nodiscard]] std::optional<PA> take(std::uint64_t bytes, std::uint64_t alignment, PA end = kAnywhere);
+  static constexpr PA kAnywhere{~std::uint64_t{0}};
 
   [[nodiscard]] std::uint64_t free_bytes() const { return free_bytes_; }
 

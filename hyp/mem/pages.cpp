@@ -6,9 +6,12 @@
 #include <new>
 
 #include "hyp/arch/cache.hpp"
+#include "hyp/arch/physical_size.hpp"
+#include "hyp/arch/sysreg.hpp"
 #include "hyp/boot/image.hpp"
 #include "hyp/log/log.hpp"
 #include "hyp/mem/page_allocator.hpp"
+#include "hyp/mem/ram.hpp"
 #include "hyp/mem/translation.hpp"
 #include "stage2/support/spinlock.hpp"
 
@@ -17,7 +20,6 @@ namespace weir {
 namespace {
 
 constexpr std::uint64_t kDevicePoolBytes = 2_MiB;  // one block: two pages for each of 256 vSMMUs
-constexpr std::size_t kMaxRanges = 1024;           // more than a Platform has of either kind
 
 constinit SpinLock lock;
 
@@ -34,53 +36,47 @@ PageAllocator& pages = late.allocator;
 constinit SpinLock device_lock;
 constinit PA device_pool{};
 constinit std::array<std::uint64_t, kDevicePoolBytes / kPage4K / 64> device_pages_used{};
-constinit std::array<MemoryRange, kMaxRanges> ram_ranges{};
-constinit std::size_t ram_count = 0;
+constinit std::span<const MemoryRange> all_ram;
 
 std::uint64_t round_up(std::uint64_t bytes) { return (bytes + kPage4K - 1) & ~(kPage4K - 1); }
-PA end_of(const MemoryRange& r) { return r.base + r.bytes; }
-bool overlap(const MemoryRange& a, const MemoryRange& b) { return a.base < end_of(b) && b.base < end_of(a); }
 MemoryRange image_range() { return {image_base(), image_bytes()}; }
 
-// Whole pages inside of (RAM) or around (reserved) a range.
-MemoryRange shrink(const MemoryRange& r) {
-  const PA base = r.base.align_up(kPage4K);
-  const PA end = end_of(r).align_down(kPage4K);
-  return end > base ? MemoryRange{base, end - base} : MemoryRange{};
-}
-MemoryRange widen(const MemoryRange& r) {
-  const PA base = r.base.align_down(kPage4K);
-  return {base, end_of(r).align_up(kPage4K) - base};
+// What EL2 can map one to one: addresses as wide as the CPU's, and not where the image is linked to.
+PA end_of_direct_map() {
+  return std::min(end_of_addresses(physical_size(READ_SYSREG_AS(IdAa64Mmfr0, id_aa64mmfr0_el1))), PA{kLinkBase});
 }
 
-// Calls fn for each part of `whole` that none of `holes` (sorted by base) covers.
-template <typename Fn>
-void for_gaps(const MemoryRange& whole, std::span<const MemoryRange> holes, Fn fn) {
-  PA at = whole.base;
-  for (const MemoryRange& hole : holes) {
-    if (!overlap(hole, whole)) continue;
-    if (hole.base > at) fn(MemoryRange{at, hole.base - at});
-    at = std::max(at, end_of(hole));
+bool map_as(const MemoryRange& r, el2::Memory memory) {
+  return el2::map(r.base.value, r.base, r.bytes, el2::Access::read_write, memory) == el2::MapResult::done;
+}
+
+struct RamPort {
+  bool map(const MemoryRange& r) { return map_as(r, el2::Memory::normal); }
+  bool map_device(const MemoryRange& r) { return map_as(r, el2::Memory::device_nGnRE); }
+  bool add(const MemoryRange& r) {
+    const SpinLock::Guard guard{lock};
+    return pages.add(r.base, r.bytes);
   }
-  if (end_of(whole) > at) fn(MemoryRange{at, end_of(whole) - at});
+  void tables_from_allocator() { el2::use_page_allocator(); }
+};
+
+const char* to_string(ram::Problem problem) {
+  switch (problem) {
+    case ram::Problem::no_block: return "no free, aligned block of this size";
+    case ram::Problem::cannot_map: return "cannot be mapped";
+    case ram::Problem::twice: return "described twice";
+  }
+  return "?";
 }
 
-// The first aligned place for the device pool in RAM that nothing uses.
-PA find_device_pool(std::span<const MemoryRange> ram, std::span<const MemoryRange> holes) {
-  PA found{};
+// RAM that the CPU's addresses do not reach is left alone.
+void report_unreachable(std::span<const MemoryRange> ram, PA end) {
   for (const MemoryRange& r : ram) {
-    for_gaps(r, holes, [&](const MemoryRange& gap) {
-      const PA at = gap.base.align_up(kDevicePoolBytes);
-      if (found.value == 0 && at < end_of(gap) && end_of(gap) - at >= kDevicePoolBytes) found = at;
-    });
-  }
-  return found;
-}
-
-void map_or_panic(const MemoryRange& r, el2::Memory memory) {
-  if (el2::map(r.base.value, r.base, r.bytes, el2::Access::read_write, memory) != el2::MapResult::done) {
-    panic("cannot map %#llx bytes at %#llx", static_cast<unsigned long long>(r.bytes),
-          static_cast<unsigned long long>(r.base.value));
+    const std::uint64_t reached = ram::pages_within(r, end).bytes;
+    if (r.bytes >= reached + kPage4K && ram::end_of(r) > end)
+      log("RAM at %#llx: %llu MiB of it are not used: beyond %#llx, which is all that EL2 can map",
+          static_cast<unsigned long long>(r.base.value), static_cast<unsigned long long>((r.bytes - reached) >> 20),
+          static_cast<unsigned long long>(end.value));
   }
 }
 
@@ -102,65 +98,36 @@ const char* to_string(MemoryError error) {
 
 void memory_init(std::span<const MemoryRange> ram, std::span<const MemoryRange> reserved) {
   new (&late.allocator) PageAllocator;
-  static constinit std::array<MemoryRange, kMaxRanges> holes{};
-  std::size_t hole_count = 0;
-  if (ram.size() > kMaxRanges || reserved.size() + 2 > kMaxRanges) panic("too many memory ranges");
-  for (const MemoryRange& r : ram) {
-    const MemoryRange whole = shrink(r);
-    if (whole.bytes != 0) ram_ranges[ram_count++] = whole;
-  }
-  for (const MemoryRange& r : reserved) {
-    if (r.bytes != 0) holes[hole_count++] = widen(r);
-  }
-  holes[hole_count++] = image_range();
-  const auto by_base = [](const MemoryRange& a, const MemoryRange& b) { return a.base < b.base; };
-  std::sort(holes.begin(), holes.begin() + hole_count, by_base);
-  std::sort(ram_ranges.begin(), ram_ranges.begin() + ram_count, by_base);
-  const std::span<const MemoryRange> all{ram_ranges.data(), ram_count};
-
-  device_pool = find_device_pool(all, std::span{holes}.first(hole_count));
-  if (device_pool.value == 0) panic("no RAM for a pool of device pages");
-  const MemoryRange pool{device_pool, kDevicePoolBytes};
-
-  // The direct map: everything but the image, which has its own addresses and permissions, and the pool.
-  std::array<MemoryRange, 2> unmapped{image_range(), pool};
-  std::sort(unmapped.begin(), unmapped.end(), by_base);
-  for (const MemoryRange& r : all) {
-    for_gaps(r, unmapped, [](const MemoryRange& part) { map_or_panic(part, el2::Memory::normal); });
-  }
-  // No cacheable alias of the pool exists from here on; what one of the boot loader's left in the caches must go.
-  map_or_panic(pool, el2::Memory::device_nGnRE);
+  all_ram = ram;
+  const PA end = end_of_direct_map();
+  report_unreachable(ram, end);
+  RamPort port;
+  const auto pool = ram::take_over(port, ram, reserved, image_range(), end, kDevicePoolBytes);
+  if (!pool)
+    panic("RAM at %#llx, %#llx bytes: %s", static_cast<unsigned long long>(pool.error().at.base.value),
+          static_cast<unsigned long long>(pool.error().at.bytes), to_string(pool.error().problem));
+  device_pool = *pool;
+  // No cacheable alias of the pool exists; what one of the boot loader's left in the caches must go.
   clean_and_invalidate_to_poc(direct(device_pool), kDevicePoolBytes);
-
-  holes[hole_count++] = pool;
-  std::sort(holes.begin(), holes.begin() + hole_count, by_base);
-  {
-    const SpinLock::Guard guard{lock};
-    for (const MemoryRange& r : all) {
-      for_gaps(r, std::span{holes}.first(hole_count), [](const MemoryRange& part) {
-        if (!pages.add(part.base, part.bytes)) panic("RAM is described twice");
-      });
-    }
-  }
-  el2::use_page_allocator();
 }
 
-std::expected<PA, MemoryError> allocate_raw_pages(std::size_t bytes, std::size_t alignment) {
-  if (bytes == 0 || bytes > (std::uint64_t{1} << 48) || !std::has_single_bit(alignment) || alignment < kPage4K) {
+std::expected<PA, MemoryError> allocate_raw_pages(std::size_t bytes, std::size_t alignment, PA end) {
+  if (bytes == 0 || bytes > (std::uint64_t{1} << vmsa::kMaxOutputBits) || !std::has_single_bit(alignment) ||
+      alignment < kPage4K) {
     return std::unexpected{MemoryError::bad_argument};
   }
   const std::uint64_t size = round_up(bytes);
   std::optional<PA> at;
   {
     const SpinLock::Guard guard{lock};
-    at = pages.take(size, alignment);
+    at = pages.take(size, alignment, end);
   }
   if (!at) return std::unexpected{MemoryError::out_of_memory};
   return *at;
 }
 
-std::expected<PA, MemoryError> allocate_pages(std::size_t bytes, std::size_t alignment) {
-  const auto at = allocate_raw_pages(bytes, alignment);
+std::expected<PA, MemoryError> allocate_pages(std::size_t bytes, std::size_t alignment, PA end) {
+  const auto at = allocate_raw_pages(bytes, alignment, end);
   if (at) scrub(*at, round_up(bytes));
   return at;
 }
@@ -206,12 +173,12 @@ void free_device_page(PA at) {
 }
 
 std::expected<void*, MemoryError> map_device(PA at, std::size_t bytes) {
-  if (bytes == 0 || bytes > (std::uint64_t{1} << 40)) return std::unexpected{MemoryError::bad_argument};
-  const MemoryRange window = widen({at, bytes});
-  for (std::size_t i = 0; i < ram_count; ++i) {
-    if (overlap(window, ram_ranges[i])) return std::unexpected{MemoryError::conflict};
+  const PA end = end_of_direct_map();
+  if (bytes == 0 || at >= end || bytes > end - at) return std::unexpected{MemoryError::bad_argument};
+  const MemoryRange window = ram::pages_around({at, bytes});
+  for (const MemoryRange& r : all_ram) {
+    if (ram::overlap(window, r)) return std::unexpected{MemoryError::conflict};
   }
-  if (end_of(window).value > kLinkBase) return std::unexpected{MemoryError::bad_argument};
   switch (el2::map(window.base.value, window.base, window.bytes, el2::Access::read_write, el2::Memory::device_nGnRE)) {
     case el2::MapResult::done: return direct(at);
     case el2::MapResult::out_of_memory: return std::unexpected{MemoryError::out_of_memory};

@@ -13,23 +13,28 @@ namespace weir {
 
 enum class MemoryError : std::uint8_t {
   out_of_memory,
-  bad_argument,  // size 0, alignment not a power of two, range not page aligned
+  bad_argument,  // size 0, alignment not a power of two, beyond the CPU's physical addresses
   conflict,      // a device window overlaps RAM
 };
 [[nodiscard]] const char* to_string(MemoryError error);
 
 // Maps all of `ram` (what must stay unmapped has been left out of it) and makes everything outside of `reserved` and of
-// Weir's own image available. Boot pCPU only, once. Panics if there is not even enough for Weir itself.
+// Weir's own image available. `ram`, disjoint ranges, stays as it is for ever. RAM beyond the CPU's physical addresses is
+// reported and not used. Boot pCPU only, once. Panics if there is not even enough for Weir itself.
 void memory_init(std::span<const MemoryRange> ram, std::span<const MemoryRange> reserved);
 
 // Makes the heap of operator new: a fixed 32 MiB and 4 MiB for each of `pcpus`. After memory_init.
 void heap_init(unsigned pcpus);
 
 // Physically contiguous memory: zeroed, cleaned and invalidated to the point of coherency. `bytes` is rounded up to
-// 4 KiB; `alignment` is a power of two, at least 4 KiB.
-[[nodiscard]] std::expected<PA, MemoryError> allocate_pages(std::size_t bytes, std::size_t alignment = kPage4K);
+// 4 KiB; `alignment` is a power of two, at least 4 KiB. All of it lies below `end`: for what a device with short addresses
+// reads or writes.
+inline constexpr PA kAnyAddress{~std::uint64_t{0}};
+[[nodiscard]] std::expected<PA, MemoryError> allocate_pages(std::size_t bytes, std::size_t alignment = kPage4K,
+                                                            PA end = kAnyAddress);
 // The same with whatever the memory holds: for what only EL2 itself reads, and not before it has written it.
-[[nodiscard]] std::expected<PA, MemoryError> allocate_raw_pages(std::size_t bytes, std::size_t alignment = kPage4K);
+[[nodiscard]] std::expected<PA, MemoryError> allocate_raw_pages(std::size_t bytes, std::size_t alignment = kPage4K,
+                                                                PA end = kAnyAddress);
 // Gives back what allocate_pages gave, or any page-aligned part of it.
 void free_pages(PA at, std::size_t bytes);
 [[nodiscard]] std::uint64_t free_bytes();

@@ -52,6 +52,17 @@ TEST_F(PageAllocatorTest, PrefersTheSmallestRange) {
   EXPECT_EQ(pages.take(8_MiB, kPage4K), base);
 }
 
+TEST_F(PageAllocatorTest, KeepsBelowABound) {
+  EXPECT_TRUE(pages.add(base, 2_MiB));
+  EXPECT_TRUE(pages.add(base + 4_MiB, 4_MiB));
+  EXPECT_EQ(pages.take(2_MiB, kPage4K, base + 6_MiB), base);
+  EXPECT_EQ(pages.take(2_MiB, kPage4K, base + 6_MiB), base + 4_MiB);
+  EXPECT_FALSE(pages.take(kPage4K, kPage4K, base + 6_MiB));
+  EXPECT_FALSE(pages.take(kPage4K, kPage4K, base));
+  EXPECT_EQ(pages.free_bytes(), 2_MiB);
+  EXPECT_EQ(pages.take(2_MiB, kPage4K), base + 6_MiB);
+}
+
 TEST_F(PageAllocatorTest, KnowsWhatIsFree) {
   EXPECT_TRUE(pages.add(base + 4_MiB, 4_MiB));
   EXPECT_FALSE(pages.add(base + 4_MiB, 4_MiB));
