@@ -85,7 +85,7 @@ FAST := $(addprefix vsmmu/,vsmmu commands command_queue fanout irq event_queue e
     $(addprefix hyp/vm/,vcpu vm vsmmu_device guest_memory mmio_bus cpu_view memory_calls) $(addprefix hyp/machine/,smmu_mmio machine grace) hyp/arch/cache hyp/mem/page_allocator
 for_size = $(if $(filter $(FAST),$(1:.cpp=)),,-Oz)
 # What runs before the MMU is on, when an access that is not aligned faults.
-EARLY := hyp/boot/early_mmu.cpp hyp/boot/early_patch.cpp hyp/cpu/errata.cpp $(wildcard hyp/patch/*.cpp)
+EARLY := hyp/boot/early_patch.cpp hyp/cpu/errata.cpp $(wildcard hyp/patch/*.cpp)
 for_early = $(if $(filter $(EARLY),$(1)),-mstrict-align)
 image_objects := $(patsubst %,$(el2)/obj/%.o,$(image_sources) $(image_assembly))
 
@@ -102,6 +102,12 @@ $(el2)/obj/%.cpp.o: %.cpp $(el2)/cxxflags | el2-libs
 	$(call say,$<)
 	@mkdir -p $(@D)
 	$(quiet)clang++-19 $(CXXFLAGS_EL2) $(LTO_EL2) $(call for_size,$<) $(call for_early,$<) $(warnings) $(depends) -I. -c $< -o $@
+# What runs before the MMU is on, or when nothing is left to rely on: aligned accesses only, nothing called but what is here.
+$(el2)/obj/hyp/early/%.cpp.o: hyp/early/%.cpp $(el2)/cxxflags tools/check-early | el2-libs
+	$(call say,$<)
+	@mkdir -p $(@D)
+	$(quiet)clang++-19 $(CXXFLAGS_EL2) -mstrict-align -fno-builtin -Oz $(warnings) $(depends) -I. -c $< -o $@
+	$(quiet)tools/check-early $@
 $(el2)/obj/%.S.o: %.S | el2-libs
 	$(call say,$<)
 	@mkdir -p $(@D)
@@ -122,7 +128,7 @@ build/guests/initramfs.cpio: tests/guests/linux/init build/kernel/busybox tools/
 # The folders of hyp that hold no assembly, and so run on the host too.
 HOST_HYP := hyp/manifest hyp/platform hyp/smmu hyp/pci hyp/uart hyp/rtc hyp/patch
 # Portable files of the other folders.
-HOST_FILES := hyp/mem/page_allocator.cpp hyp/console/mux.cpp hyp/console/plain_text.cpp hyp/vm/mmio_bus.cpp hyp/vm/vcpu_health.cpp \
+HOST_FILES := hyp/early/devicetree.cpp hyp/mem/page_allocator.cpp hyp/console/mux.cpp hyp/console/plain_text.cpp hyp/vm/mmio_bus.cpp hyp/vm/vcpu_health.cpp \
     hyp/vm/guest_fdt.cpp hyp/vm/grants.cpp hyp/vm/guest_memory.cpp hyp/gic/vgic.cpp hyp/gic/vgic_registers.cpp \
     hyp/cpu/mmio_decode.cpp hyp/cpu/mmio_execute.cpp hyp/cpu/features.cpp hyp/cpu/feature_table.cpp hyp/cpu/el3_controls.cpp hyp/cpu/exception.cpp \
     hyp/cpu/errata.cpp hyp/cpu/tlb.cpp

@@ -18,7 +18,6 @@
 #include "hyp/cpu/machine_errata.hpp"
 #include "hyp/gic/gic.hpp"
 #include "hyp/gic/vgic_hardware.hpp"
-#include "hyp/log/early_console.hpp"
 #include "hyp/log/log.hpp"
 #include "hyp/machine/machine.hpp"
 #include "hyp/mem/pages.hpp"
@@ -55,14 +54,15 @@ void log_remarks() {
 // Everything that is found out before there is memory: the command line, where lines can be printed, the machine.
 void discover_platform(PA dtb) {
   const auto blob = map_devicetree(dtb);
-  if (!blob) park();  // no devicetree: no console either
-  if (const auto uart = discover_uart(blob->data(), blob->size())) {
-    if (const auto registers = map_device(uart->registers.base, uart->registers.bytes)) early_console_init(*registers);
+  if (!blob) {
+    log("devicetree at %#llx: %s", static_cast<ull>(dtb.value), to_string(blob.error()));
+    machine_exit(1);
   }
   const auto exit = boot_option(*blob, "weir.exit");
   exit_chosen = !exit.empty();
   if (exit == "semihosting") set_machine_exit(MachineExit::semihosting);
   if (exit == "psci") set_machine_exit(MachineExit::system_off);
+  run_early_selftest(boot_option(*blob, "weir.selftest"));
   log("image at %#llx, %llu KiB; devicetree at %#llx", static_cast<ull>(image_base().value),
       static_cast<ull>(image_bytes() >> 10), static_cast<ull>(dtb.value));
   log_image_patches();
@@ -136,7 +136,7 @@ void start(PA dtb) {
       boot_option({static_cast<const std::byte*>(direct(platform.dtb.base)), platform.dtb.bytes}, "weir.selftest");
   selftest = !test.empty();
   if (selftest) {
-    start_pcpus();
+    if (!selftest_needs_one_cpu(test)) start_pcpus();
     run_selftest(test);
     machine_exit(0);
   }

@@ -4,6 +4,7 @@
 
 #include "guest-abi/field.hpp"
 #include "hyp/arch/barriers.hpp"
+#include "hyp/arch/memory_tags.hpp"
 #include "hyp/arch/sysreg.hpp"
 
 namespace weir {
@@ -21,12 +22,6 @@ struct DczidEl0 : Record<DczidEl0, 64> {
   using DZP = Field<"DZP", 4, 4, bool>;        // DC ZVA prohibited
   using Layout = weir::Layout<64, BS, DZP, Ignored<63, 5>>;
 };
-
-struct IdAa64Pfr1 : Record<IdAa64Pfr1, 64> {
-  using MTE = Field<"MTE", 11, 8, std::uint8_t>;
-  using Layout = weir::Layout<64, Ignored<7, 0>, MTE, Ignored<63, 12>>;
-};
-constexpr std::uint8_t kMte2 = 2;  // allocation tags in memory
 
 constexpr std::size_t words_to_bytes(std::uint8_t log2_words) { return std::size_t{4} << log2_words; }
 
@@ -50,8 +45,6 @@ void for_lines(const void* at, std::size_t bytes, std::size_t line, Op op) {
 std::size_t data_line() { return words_to_bytes(READ_SYSREG_AS(CtrEl0, ctr_el0).get<CtrEl0::DminLine>()); }
 
 }  // namespace
-
-bool has_allocation_tags() { return READ_SYSREG_AS(IdAa64Pfr1, id_aa64pfr1_el1).get<IdAa64Pfr1::MTE>() >= kMte2; }
 
 [[gnu::noinline]] void clean_to_poc(const void* at, std::size_t bytes) {
   for_lines(at, bytes, data_line(), [](std::uint64_t p) { asm volatile("dc cvac, %0" : : "r"(p) : "memory"); });

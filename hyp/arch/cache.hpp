@@ -16,9 +16,6 @@ void synchronize_instructions(const void* at, std::size_t bytes);
 // Drops what the instruction caches of all pCPUs hold.
 void invalidate_instructions();
 
-// Does memory hold allocation tags (FEAT_MTE2)?
-[[nodiscard]] bool has_allocation_tags();
-
 // Zeroes memory, and its allocation tags, with DC ZVA or GZVA where allowed. Normal memory only; `at` and `bytes` multiples of 4 KiB. No maintenance.
 void zero_pages(void* at, std::size_t bytes);
 

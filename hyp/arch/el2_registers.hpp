@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "guest-abi/field.hpp"
+#include "guest-abi/smmu/types.hpp"
 #include "guest-abi/vmsa.hpp"
 
 namespace weir {
@@ -50,7 +51,7 @@ struct TcrEl2 : Record<TcrEl2, 64> {
   using ORGN0 = Field<"ORGN0", 11, 10, WalkCacheability>;
   using SH0 = Field<"SH0", 13, 12, vmsa::Shareability>;
   using TG0 = Field<"TG0", 15, 14, Granule0>;
-  using PS = Field<"PS", 18, 16, std::uint8_t>;
+  using PS = Field<"PS", 18, 16, smmu::AddressSize>;
   using Res1_23 = Field<"RES1", 23, 23, bool>;
   using Res1_31 = Field<"RES1", 31, 31, bool>;
   using Layout = weir::Layout<64, T0SZ, Res0<7, 6>, IRGN0, ORGN0, SH0, TG0, PS, Ignored<22, 19>, Res1_23,

@@ -35,18 +35,13 @@ struct alignas(kTlsAlignment) ThreadArea {
 };
 static_assert(offsetof(ThreadArea, emergency) == 8 && offsetof(ThreadArea, thread_locals) == kTlsAlignment);
 
-// A pCPU's memory besides its stack. The emergency stack lies below its frame, so that overflowing it ends in the
-// thread-locals of a pCPU that is past using them.
-struct alignas(kPage4K) PcpuArea {
-  ThreadArea thread;
-  alignas(16) std::byte emergency_stack[0x8000];
-  alignas(16) PanicFrame frame;
-};
-
-// Secondary pCPUs' stacks: a window of their own, each with unmapped memory below.
+// Secondary pCPUs' stacks: a window of their own, each with unmapped memory below. Two for each pCPU: the lower one is for
+// panics, with the emergency frame at its top.
 constexpr std::uint64_t kStackWindow = 0xff80'0000'0000;
 constexpr std::uint64_t kStackStride = 0x20000;
 constexpr std::uint64_t kStackBytes = 0x10000;
+constexpr std::uint64_t kEmergencyBytes = 0x8000;
+static_assert(kStackBytes + kEmergencyBytes + 2 * kPage4K <= kStackStride);
 
 // head.S reads this with the MMU off.
 struct SecondaryStart {
@@ -55,7 +50,7 @@ struct SecondaryStart {
   Pcpu* pcpu;
 };
 
-constinit PcpuArea boot_area{};
+constinit ThreadArea boot_area{};
 constinit std::array<Pcpu, kMaxPcpus> pcpus{};
 constinit unsigned count = 1;
 
@@ -74,12 +69,17 @@ std::uint64_t affinity(std::uint64_t mpidr) {
       .words[0];
 }
 
-// Fills `area` for `self`; returns the thread pointer.
-std::uint64_t prepare(PcpuArea& area) {
+// Fills `area`; returns the thread pointer. `emergency_top` is the end of a stack.
+std::uint64_t prepare(ThreadArea& area, std::uint64_t emergency_top) {
   const auto initialised = static_cast<std::size_t>(__tdata_end - __tdata_start);
-  std::memcpy(area.thread.thread_locals, __tdata_start, initialised);  // the rest, .tbss, is zero already
-  area.thread.emergency = &area.frame;
-  return reinterpret_cast<std::uint64_t>(&area.thread);
+  std::memcpy(area.thread_locals, __tdata_start, initialised);  // the rest, .tbss, is zero already
+  area.emergency = reinterpret_cast<PanicFrame*>(emergency_top - sizeof(PanicFrame));  // NOLINT
+  return reinterpret_cast<std::uint64_t>(&area);
+}
+
+// [high - bytes, high) of the window, with memory behind it.
+bool map_stack(std::uint64_t high, PA memory, std::uint64_t bytes) {
+  return el2::map(high - bytes, memory, bytes, el2::Access::read_write, el2::Memory::normal) == el2::MapResult::done;
 }
 
 }  // namespace
@@ -100,7 +100,9 @@ const char* to_string(PcpuError error) {
 }
 
 // For head.S, before boot_main.
-extern "C" std::uint64_t boot_thread_pointer() { return prepare(boot_area); }
+extern "C" std::uint64_t boot_thread_pointer() {
+  return prepare(boot_area, reinterpret_cast<std::uint64_t>(__boot_emergency_top));
+}
 
 void boot_pcpu_init() {
   detail::current_pcpu = &pcpus[0];
@@ -128,26 +130,26 @@ std::expected<void, PcpuError> pcpu_start(unsigned index, void (*entry)()) {
   if (index == 0 || index >= count) return std::unexpected{PcpuError::bad_index};
   Pcpu& target = pcpus[index];
 
-  const auto stack = allocate_pages(kStackBytes);
-  if (!stack) return std::unexpected{PcpuError::out_of_memory};
-  const auto memory = allocate_pages(sizeof(PcpuArea) + sizeof(SecondaryStart));
+  const auto stacks = allocate_pages(kStackBytes + kEmergencyBytes);
+  if (!stacks) return std::unexpected{PcpuError::out_of_memory};
+  const auto memory = allocate_pages(sizeof(ThreadArea) + sizeof(SecondaryStart));
   if (!memory) {
-    free_pages(*stack, kStackBytes);
+    free_pages(*stacks, kStackBytes + kEmergencyBytes);
     return std::unexpected{PcpuError::out_of_memory};
   }
   const std::uint64_t high = kStackWindow + (index + 1) * kStackStride;
-  if (el2::map(high - kStackBytes, *stack, kStackBytes, el2::Access::read_write, el2::Memory::normal) !=
-      el2::MapResult::done) {
-    free_pages(*memory, sizeof(PcpuArea) + sizeof(SecondaryStart));
-    free_pages(*stack, kStackBytes);
+  const std::uint64_t emergency_high = high - kStackBytes - kPage4K;
+  // What was mapped before an error stays mapped, and so keeps its memory.
+  if (!map_stack(high, *stacks, kStackBytes) || !map_stack(emergency_high, *stacks + kStackBytes, kEmergencyBytes)) {
+    free_pages(*memory, sizeof(ThreadArea) + sizeof(SecondaryStart));
     return std::unexpected{PcpuError::out_of_memory};
   }
-  auto* area = static_cast<PcpuArea*>(direct(*memory));
+  auto* area = static_cast<ThreadArea*>(direct(*memory));
   auto* start = reinterpret_cast<SecondaryStart*>(area + 1);
   target.entry = entry;
   target.stack_low = high - kStackBytes;
   target.stack_high = high;
-  *start = {high, prepare(*area), &target};
+  *start = {high, prepare(*area, emergency_high), &target};
   clean_and_invalidate_to_poc(start, sizeof *start);
 
   // From here on the memory is the pCPU's, even if it does not answer: it may still come up.

@@ -2,17 +2,41 @@
 
     .section .text, "ax", %progbits
 
-// Exceptions of EL2 itself: never expected. The registers go to the pCPU's emergency frame (its address is the word
-// behind the thread pointer, see hyp/arch/pcpu.cpp), because SP may be what is broken. SP_EL0, the guest's, is scratch.
+#include "hyp/panic/frame.inc"
+
+// Exceptions of EL2 itself: never expected, and never returned from. VBAR_EL2 tells which one it is, for nothing else can be
+// trusted: the first goes to hyp/panic, the second (while the first is being reported) to a path that needs nothing, the third
+// stays where it is.
+//
+// The first: the registers go to the pCPU's emergency frame (its address is the word behind the thread pointer, see
+// hyp/arch/pcpu.cpp), because SP may be what is broken. SP_EL0 and TPIDR_EL0, the guest's, are scratch.
     .macro  el2_exception kind
     .balign 128
     msr     sp_el0, x0
-    mrs     x0, tpidr_el2
-    cbz     x0, .                           // before per-pCPU data: nothing can be done
-    ldr     x0, [x0, #8]
-    str     x1, [x0, #8]
+    msr     tpidr_el0, x1
+    adr     x0, minimal_vectors
+    msr     vbar_el2, x0
+    isb
     mov     x1, #\kind
+    mrs     x0, tpidr_el2
+    cbz     x0, minimal_exception           // before per-pCPU data
+    ldr     x0, [x0, #8]
     b       el2_panic
+    .endm
+
+// The second.
+    .macro  minimal_vector kind
+    .balign 128
+    msr     sp_el0, x0
+    msr     tpidr_el0, x1
+    mov     x1, #\kind
+    b       minimal_exception
+    .endm
+
+// The third.
+    .macro  last_vector
+    .balign 128
+    b       last_exception
     .endm
 
 // Exceptions of the guest, from AArch64 and AArch32 alike. SP is what run_guest left.
@@ -52,36 +76,68 @@ exception_vectors:
     guest_exception 2
     guest_exception 3
 
-// x0 -> PanicFrame, holding x1; x1 = vector; SP_EL0 holds x0.
+// x0 -> PanicFrame, x1 = vector; SP_EL0 holds x0, TPIDR_EL0 x1.
 el2_panic:
-    stp     x2, x3, [x0, #16]
-    stp     x4, x5, [x0, #32]
-    stp     x6, x7, [x0, #48]
-    stp     x8, x9, [x0, #64]
-    stp     x10, x11, [x0, #80]
-    stp     x12, x13, [x0, #96]
-    stp     x14, x15, [x0, #112]
-    stp     x16, x17, [x0, #128]
-    stp     x18, x19, [x0, #144]
-    stp     x20, x21, [x0, #160]
-    stp     x22, x23, [x0, #176]
-    stp     x24, x25, [x0, #192]
-    stp     x26, x27, [x0, #208]
-    stp     x28, x29, [x0, #224]
-    mov     x2, sp
-    stp     x30, x2, [x0, #240]             // x30, SP
-    mrs     x2, sp_el0
-    str     x2, [x0]
-    mrs     x2, elr_el2
-    mrs     x3, spsr_el2
-    stp     x2, x3, [x0, #256]
-    mrs     x2, esr_el2
-    mrs     x3, far_el2
-    stp     x2, x3, [x0, #272]
+    save_frame
+    save_syndrome el2
     mov     sp, x0                          // the emergency stack grows down from the frame
     mov     x29, xzr
     mov     x30, xzr
     b       el2_exception_panic             // hyp/panic; does not return
+
+// x1 = vector; SP_EL0 holds x0, TPIDR_EL0 x1. For one pCPU: others that come here stay silent. LDXR and STXR: there may be no
+// LDADD.
+minimal_exception:
+    adr     x0, last_vectors
+    msr     vbar_el2, x0
+    isb
+    msr     tpidrro_el0, x2
+    msr     tpidr_el1, x3
+    adrp    x0, minimal_taken
+    add     x0, x0, :lo12:minimal_taken
+1:  ldxr    w2, [x0]
+    cbnz    w2, last_exception
+    mov     w2, #1
+    stxr    w3, w2, [x0]
+    cbnz    w3, 1b
+    mrs     x2, tpidrro_el0
+    mrs     x3, tpidr_el1
+    adrp    x0, minimal_frame
+    add     x0, x0, :lo12:minimal_frame
+    save_frame
+    save_syndrome el2
+    mov     sp, x0
+    mov     x29, xzr
+    mov     x30, xzr
+    bl      minimal_exception_report        // hyp/early/words.cpp
+    b       minimal_exit                    // hyp/panic; does not return
+
+last_exception:
+    msr     daifset, #0xf
+1:  wfi
+    b       1b
+
+    .balign 2048
+    .globl  minimal_vectors
+    .hidden minimal_vectors
+minimal_vectors:
+    .irp    n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+    minimal_vector \n
+    .endr
+    .balign 2048
+last_vectors:
+    .rept   16
+    last_vector
+    .endr
+
+    .pushsection .bss.minimal, "aw", %nobits
+    .balign 16
+    .skip   0x1000                          // its stack
+minimal_frame:
+    .skip   FRAME_SPACE
+minimal_taken:
+    .skip   4
+    .popsection
 
 // void run_guest(GuestRegisters*, GuestNext (*exited)(void* context, ExitKind), void* context)
 // What the compiler wants kept across the call is saved once; between two entries `exited` keeps to its own frame. The

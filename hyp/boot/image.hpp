@@ -20,6 +20,7 @@ extern const std::byte __rodata_start[], __rodata_end[];
 extern const std::byte __data_start[], __data_end[];
 extern const std::byte __bss_start[], __bss_end[];
 extern const std::byte __boot_stack_bottom[], __boot_stack_top[];
+extern const std::byte __boot_emergency_bottom[], __boot_emergency_top[];
 extern const std::byte __tdata_start[], __tdata_end[], __tbss_end[];
 extern void (*const __init_array_start[])();
 extern void (*const __init_array_end[])();

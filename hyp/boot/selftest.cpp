@@ -9,11 +9,14 @@
 
 #include "hyp/arch/barriers.hpp"
 #include "hyp/arch/cache.hpp"
+#include "hyp/arch/counter.hpp"
 #include "hyp/arch/el2_registers.hpp"
 #include "hyp/arch/guest_registers.hpp"
 #include "hyp/arch/pcpu.hpp"
+#include "hyp/arch/smccc.hpp"
 #include "hyp/arch/sysreg.hpp"
 #include "hyp/boot/image.hpp"
+#include "hyp/early/words.hpp"
 #include "hyp/log/log.hpp"
 #include "hyp/mem/pages.hpp"
 #include "hyp/panic/disassemble.hpp"
@@ -21,7 +24,9 @@
 #include "stage2/support/make.hpp"
 
 extern "C" {
-[[gnu::visibility("hidden")]] extern const std::byte selftest_guest_start[], selftest_guest_end[];  // selftest_guest.S
+// selftest_guest.S
+[[gnu::visibility("hidden")]] extern const std::byte selftest_guest_start[], selftest_guest_end[];
+[[gnu::visibility("hidden")]] extern const std::byte selftest_at_el1[];
 }
 
 namespace weir {
@@ -143,6 +148,37 @@ void test_disassembler() {
   return depth == ~std::uint64_t{0} ? 0 : recurse(depth + 1) + local[(depth + 1) % 32];
 }
 
+void undefined() { asm volatile("udf #0"); }
+
+// In the panic path itself: stopping the other pCPUs is a part of it that can be had from outside.
+void fault_in_panic(void (*fault)()) {
+  set_stop_others(fault);
+  undefined();
+}
+
+// What has to stay in words for a third exception.
+void break_minimal_path() {
+  early::early_uart.base = std::uint64_t{1} << 47;  // nothing is mapped there
+  undefined();
+}
+
+// Sends the second CPU to `entry` with the MMU off, as no good firmware would, and leaves it time for its words.
+void start_second_cpu(std::span<const std::uint64_t> cpus, const void* entry, std::uint64_t context) {
+  if (cpus.size() < 2) return log("selftest: there is no second CPU");
+  const auto started = psci::cpu_on(pcpu(1).mpidr, physical(entry).value, context);
+  check(started.has_value(), "PSCI starts the second CPU");
+  const std::uint64_t start = counter();
+  while (counter() - start < counter_hz()) {
+  }
+}
+
+void test_second_cpu(std::string_view name) {
+  std::array<std::uint64_t, 2> both{this_pcpu().mpidr, this_pcpu().mpidr ^ 1};
+  if (!pcpus_init(both)) return;
+  if (name == "secondary-el1") start_second_cpu(both, selftest_at_el1, 0);
+  if (name == "secondary-fault") start_second_cpu(both, secondary_entry, std::uint64_t{1} << 47);  // no SecondaryStart
+}
+
 }  // namespace
 
 void selftest_on_pcpu() {
@@ -152,6 +188,12 @@ void selftest_on_pcpu() {
   auto own = make<std::uint64_t>(kPattern);  // a heap of its own
   if (!good || !own || *own != kPattern) wrong.fetch_add(1);
   seen[this_pcpu().index].store(&cleared, std::memory_order_release);
+}
+
+bool selftest_needs_one_cpu(std::string_view name) { return name.starts_with("secondary-"); }
+
+void run_early_selftest(std::string_view name) {
+  if (name == "undefined-early") undefined();
 }
 
 void run_selftest(std::string_view name) {
@@ -179,8 +221,22 @@ void run_selftest(std::string_view name) {
     *static_cast<volatile std::byte*>(text) = std::byte{0};
   } else if (name == "stack-overflow") {
     log("selftest: %llu", static_cast<unsigned long long>(recurse(0)));
+  } else if (name == "emergency-overflow") {
+    fault_in_panic([] { log("selftest: %llu", static_cast<unsigned long long>(recurse(0))); });
   } else if (name == "undefined") {
-    asm volatile("udf #0");
+    undefined();
+  } else if (name == "panic-twice") {
+    set_stop_others([] { panic("the second one, %d", 2); });
+    panic("the first one, %d", 1);
+  } else if (name == "fault-in-panic") {
+    fault_in_panic(undefined);
+  } else if (name == "fault-in-minimal") {
+    fault_in_panic(break_minimal_path);
+  } else if (name == "no-thread-pointer") {
+    WRITE_SYSREG(tpidr_el2, 0);
+    undefined();
+  } else if (name.starts_with("secondary-")) {
+    test_second_cpu(name);
   }
   log("selftest: '%.*s' is unknown or came back", static_cast<int>(name.size()), name.data());
   machine_exit(1);

@@ -13,3 +13,18 @@ selftest_guest_start:
     .globl  selftest_guest_end
     .hidden selftest_guest_end
 selftest_guest_end:
+
+// Where a CPU comes to whose firmware does not know EL2: secondary_entry, but at EL1. Runs with the MMU off.
+    .section .text.selftest_at_el1, "ax", %progbits
+    .globl  selftest_at_el1
+    .hidden selftest_at_el1
+selftest_at_el1:
+    mov     x1, #0x80000000                 // HCR_EL2.RW
+    msr     hcr_el2, x1
+    mov     x1, #0x3c5                      // EL1h, all masked
+    msr     spsr_el2, x1
+    adrp    x1, secondary_entry
+    add     x1, x1, :lo12:secondary_entry
+    msr     elr_el2, x1
+    isb
+    eret

@@ -1,27 +1,9 @@
 #include "hyp/log/early_console.hpp"
 
-#include "hyp/console/physical_uart.hpp"
+#include "hyp/early/words.hpp"
 
 namespace weir {
 
-namespace {
-
-constinit PhysicalUart uart;
-constinit bool present = false;
-
-}  // namespace
-
-void early_console_init(void* registers) {
-  uart = PhysicalUart{registers};
-  present = true;
-}
-
-void early_console_write(std::string_view text) {
-  if (!present) return;
-  for (const char c : text) {
-    if (c == '\n') uart.put('\r');
-    uart.put(c);
-  }
-}
+void early_console_write(std::string_view text) { early::write(text.data(), text.size()); }
 
 }  // namespace weir

@@ -14,6 +14,7 @@ struct PanicFrame {
   std::uint64_t esr;
   std::uint64_t far;
 };
+static_assert(sizeof(PanicFrame) == 288);  // hyp/panic/frame.inc
 static_assert(offsetof(PanicFrame, sp) == 248 && offsetof(PanicFrame, pc) == 256 && offsetof(PanicFrame, esr) == 272);
 
 }  // namespace weir

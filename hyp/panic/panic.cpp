@@ -3,6 +3,7 @@
 #include <array>
 #include <atomic>
 #include <cstdarg>
+#include <cstddef>
 #include <cstdio>
 
 #include "hyp/arch/barriers.hpp"
@@ -12,10 +13,13 @@
 #include "hyp/arch/smccc.hpp"
 #include "hyp/arch/sysreg.hpp"
 #include "hyp/boot/image.hpp"
+#include "hyp/early/words.hpp"
 #include "hyp/log/early_console.hpp"
 #include "hyp/log/log.hpp"
 #include "hyp/panic/disassemble.hpp"
 #include "hyp/panic/frame.hpp"
+
+extern "C" [[gnu::visibility("hidden")]] const std::byte minimal_vectors[];  // vectors.S
 
 namespace weir {
 
@@ -27,7 +31,6 @@ constinit MachineExit exit_method = MachineExit::park;
 constinit void (*stop_others)() = nullptr;
 constexpr unsigned kNobody = ~0U;
 constinit std::atomic<unsigned> panicking_pcpu{kNobody};
-constinit std::atomic<unsigned> nested{0};
 
 constexpr std::uint32_t kFailure = 1;
 
@@ -35,18 +38,36 @@ constexpr std::array<const char*, 8> kVectors = {
     "synchronous exception (SP_EL0)", "IRQ (SP_EL0)", "FIQ (SP_EL0)", "SError (SP_EL0)",
     "synchronous exception",          "IRQ",          "FIQ",          "SError"};
 
-// Stops the other pCPUs. Of two that panic at once the second parks, silently: the first one has the console. A panic
-// inside of a panic says so and ends at once.
-void begin_panic() {
-  const unsigned self = detail::current_pcpu != nullptr ? this_pcpu().index : 0;
+// What is known of this pCPU: nothing, early or when the thread pointer is what is broken.
+const Pcpu& self() {
+  static constinit Pcpu unknown{};
+  const bool known = READ_SYSREG(tpidr_el2) != 0 && detail::current_pcpu != nullptr;
+  return known ? *detail::current_pcpu : unknown;
+}
+
+// From here on an exception on this pCPU does not come back to this file, but goes where nothing is needed.
+void expect_no_exception() {
+  WRITE_SYSREG(vbar_el2, reinterpret_cast<std::uint64_t>(minimal_vectors));
+  isb();
+}
+
+// A panic inside of a panic: its registers, and no more.
+[[noreturn]] void panic_again(const char* format) {
+  early::say("\nweir: panic: while reporting the first one: ");
+  early::say(format);
+  asm volatile("brk #0");
+  __builtin_unreachable();
+}
+
+// Stops the other pCPUs. Of two that panic at once the second parks, silently: the first one has the console. `format`: what
+// a panic inside of a panic says.
+void begin_panic(const char* format) {
+  const unsigned index = self().index;
   unsigned expected = kNobody;
-  if (!panicking_pcpu.compare_exchange_strong(expected, self)) {
-    if (expected != self) park();
-    if (nested.fetch_add(1) == 0) {
-      log("panic: again, while reporting the first one");
-      machine_exit(kFailure);
-    }
-    park();
+  expect_no_exception();
+  if (!panicking_pcpu.compare_exchange_strong(expected, index)) {
+    if (expected != index) park();
+    panic_again(format);
   }
   if (stop_others != nullptr) stop_others();
   early_console_write("\n");  // a console may be in the middle of a line
@@ -59,11 +80,11 @@ bool in_text(std::uint64_t at) {
 // Follows the chain of {frame pointer, return address} as long as it stays in this pCPU's stack and goes upwards.
 void print_backtrace(std::uint64_t pc, std::uint64_t frame) {
   constexpr unsigned kMaxDepth = 32;
-  const Pcpu& self = this_pcpu();
+  const Pcpu& pcpu = self();
   log("panic: backtrace (addresses for build/weir.elf):");
   log("panic:   #0  %#014llx", static_cast<ull>(pc));
   for (unsigned depth = 1; depth < kMaxDepth; ++depth) {
-    if (frame < self.stack_low || frame > self.stack_high - 16 || frame % 16 != 0) break;
+    if (frame < pcpu.stack_low || frame > pcpu.stack_high - 16 || frame % 16 != 0) break;
     const auto* record = reinterpret_cast<const std::uint64_t*>(frame);  // NOLINT: checked
     if (!in_text(record[1])) break;
     log("panic:   #%-2u %#014llx", depth, static_cast<ull>(record[1]));
@@ -79,8 +100,6 @@ void print_instruction(std::uint64_t pc) {
   disassemble(insn, pc, text);
   log("panic: at %#014llx: %08x  %s", static_cast<ull>(pc), insn, text.data());
 }
-
-[[noreturn]] void end_panic() { machine_exit(kFailure); }
 
 }  // namespace
 
@@ -111,29 +130,36 @@ void machine_exit(std::uint32_t status) {
   park();
 }
 
+// From vectors.S, when the minimal path has said what it knows.
+extern "C" [[noreturn]] void minimal_exit() {
+  if (exit_method == MachineExit::semihosting) semihosting_exit(kFailure);
+  if (exit_method == MachineExit::system_off) psci::system_off();
+  park();
+}
+
 void panic(const char* format, ...) {
   const auto caller = reinterpret_cast<std::uint64_t>(__builtin_return_address(0));
   const auto frame = *reinterpret_cast<const std::uint64_t*>(__builtin_frame_address(0));
-  begin_panic();
+  begin_panic(format);
   std::array<char, 400> text{};
   std::va_list arguments;
   va_start(arguments, format);
   std::vsnprintf(text.data(), text.size(), format, arguments);
   va_end(arguments);
-  log("panic: %s (pCPU %u)", text.data(), this_pcpu().index);
+  log("panic: %s (pCPU %u)", text.data(), self().index);
   print_backtrace(caller, frame);
-  end_panic();
+  machine_exit(kFailure);
 }
 
 // From vectors.S, on the emergency stack.
 extern "C" [[noreturn]] void el2_exception_panic(const PanicFrame* f, std::uint64_t vector) {
-  begin_panic();
+  begin_panic("an exception");
   EsrEl2 esr{};
   esr.words[0] = f->esr;
   const auto ec = esr.get<EsrEl2::EC>();
   const std::uint32_t iss = esr.get<EsrEl2::ISS>();
-  const Pcpu& self = this_pcpu();
-  log("panic: %s at EL2 on pCPU %u: %s", kVectors[vector % kVectors.size()], self.index, to_string(ec));
+  const Pcpu& pcpu = self();
+  log("panic: %s at EL2 on pCPU %u: %s", kVectors[vector % kVectors.size()], pcpu.index, to_string(ec));
   if (ec == ExceptionClass::data_abort || ec == ExceptionClass::instruction_abort) {
     AbortIss abort{};
     abort.words[0] = iss;
@@ -142,7 +168,7 @@ extern "C" [[noreturn]] void el2_exception_panic(const PanicFrame* f, std::uint6
                                                                : "read";
     log("panic: %s of %#014llx: %s%s", what, static_cast<ull>(f->far),
         fault_status_to_string(abort.get<AbortIss::FSC>()),
-        f->far < self.stack_low && self.stack_low - f->far <= kPage4K ? ", the guard page of this pCPU's stack" : "");
+        f->far < pcpu.stack_low && pcpu.stack_low - f->far <= kPage4K ? ", the guard page of this pCPU's stack" : "");
   }
   log("panic: ESR_EL2 %#llx (EC %#x, ISS %#x) FAR_EL2 %#llx", static_cast<ull>(f->esr), static_cast<unsigned>(ec), iss,
       static_cast<ull>(f->far));
@@ -157,7 +183,7 @@ extern "C" [[noreturn]] void el2_exception_panic(const PanicFrame* f, std::uint6
   print_instruction(f->pc);
   // The chain starts with x29. Where it runs through a function that has not saved x30 yet, the caller is in x30.
   print_backtrace(f->pc, f->x[29]);
-  end_panic();
+  machine_exit(kFailure);
 }
 
 }  // namespace weir

@@ -1,14 +1,17 @@
 // The first translation tables, made with the MMU off at the address the image was loaded to. Nothing here may use an
-// address that is stored in memory (a vtable, a table of pointers), TLS, or an access that is not naturally aligned.
+// address that is stored in memory (a vtable, a table of pointers), or TLS.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
-#include "hyp/arch/cache.hpp"
+#include "hyp/arch/memory_tags.hpp"
+#include "hyp/arch/physical_size.hpp"
 #include "hyp/arch/sysreg.hpp"
 #include "hyp/boot/early_patch.hpp"
 #include "hyp/boot/early_tables.hpp"
 #include "hyp/boot/image.hpp"
+#include "hyp/early/words.hpp"
 #include "hyp/mem/translation.hpp"
 
 extern "C" {
@@ -27,12 +30,14 @@ struct PhysicalSource {  // VA = PA
   PA address(const Table* table) { return PA{reinterpret_cast<std::uint64_t>(table)}; }
 };
 
-struct IdAa64Mmfr0 : Record<IdAa64Mmfr0, 64> {
-  using PARange = Field<"PARange", 3, 0, std::uint8_t>;
-  using Layout = weir::Layout<64, PARange, Ignored<63, 4>>;
-};
-
-constexpr std::uint8_t kPaRange48 = 5;
+// So that there are words from the first instruction with the MMU on. A UART that cannot be reached is none.
+void map_uart(Table* root, PhysicalSource& source, PA end) {
+  if (early::early_uart.kind == early::UartKind::none) return;
+  const PA page = PA{early::early_uart.base}.align_down(kPage4K);
+  if (page >= end ||
+      map(root, source, page.value, page, kPage4K, Access::read_write, Memory::device_nGnRE) != MapResult::done)
+    early::early_uart.kind = early::UartKind::none;
+}
 
 }  // namespace
 
@@ -51,11 +56,14 @@ extern "C" const MmuRegisters* early_build_tables(const std::byte* base) {
   part(__data_start, __bss_end, Access::read_write);
   part(__boot_stack_bottom, __boot_stack_top, Access::read_write);
   if (image_patches.needs.any()) part(__patch_stubs_start, __patch_stubs_end, Access::read_execute);
+  part(__boot_emergency_bottom, __boot_emergency_top, Access::read_write);
   // head.S's page, for the switch itself.
   const auto head = reinterpret_cast<std::uint64_t>(base);
   (void)map(root, source, head, PA{head}, kPage4K, Access::read_execute, Memory::normal);
 
-  const std::uint8_t range = READ_SYSREG_AS(IdAa64Mmfr0, id_aa64mmfr0_el1).get<IdAa64Mmfr0::PARange>();
+  const smmu::AddressSize addresses = physical_size(READ_SYSREG_AS(IdAa64Mmfr0, id_aa64mmfr0_el1));
+  map_uart(root, source, std::min(end_of_addresses(addresses), PA{kLinkBase}));
+
   MmuRegisters& r = mmu_registers;
   const bool tags = has_allocation_tags();
   r.mair = tags ? kMairTagged : kMair;
@@ -65,7 +73,7 @@ extern "C" const MmuRegisters* early_build_tables(const std::byte* base) {
               .set<TcrEl2::ORGN0>(WalkCacheability::write_back_write_allocate)
               .set<TcrEl2::SH0>(vmsa::Shareability::inner)
               .set<TcrEl2::TG0>(Granule0::k4)
-              .set<TcrEl2::PS>(range < kPaRange48 ? range : kPaRange48)
+              .set<TcrEl2::PS>(addresses)
               .set<TcrEl2::Res1_23>(true)
               .set<TcrEl2::Res1_31>(true);
   r.ttbr0 = source.address(root).value;
