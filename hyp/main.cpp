@@ -66,6 +66,10 @@ void discover_platform(PA dtb) {
   log("image at %#llx, %llu KiB; devicetree at %#llx", static_cast<ull>(image_base().value),
       static_cast<ull>(image_bytes() >> 10), static_cast<ull>(dtb.value));
   log_image_patches();
+  if (const auto wrong = misspelt_option(*blob)) {
+    log("%s", wrong->c_str());
+    machine_exit(1);
+  }
   if (const auto found = discover(blob->data(), blob->size(), dtb, platform); !found) {
     log_remarks();
     log("%s", found.error().c_str());

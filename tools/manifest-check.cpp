@@ -1,4 +1,5 @@
 // Checks a boot manifest on the host, with the code that Weir itself runs. Usage: see below; docs/manifest.md.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -14,6 +15,7 @@
 
 #include "hyp/manifest/initrd.hpp"
 #include "hyp/manifest/manifest.hpp"
+#include "hyp/mem/needs.hpp"
 #include "hyp/platform/platform.hpp"
 
 namespace {
@@ -154,13 +156,17 @@ int main(int argc, char** argv) {
   if (args->dtb) {
     const std::vector<std::byte> dtb = read_or_exit(*args->dtb);
     const auto platform = std::make_unique<weir::Platform>();
-    // Where the boot loader will put the tree and the initrd is not known here; they are small beside the memory.
+    // Where the boot loader will put the tree and the initrd is not known here.
     const auto discovered = weir::discover(dtb.data(), dtb.size(), weir::PA{0}, *platform);
     if (!discovered) return fail((*args->dtb + ": " + discovered.error().c_str()).c_str());
     std::vector<std::string_view> smmus;
     for (const weir::Smmu& smmu : platform->smmus) smmus.push_back(smmu.name);
-    const weir::PlatformFacts facts{.memory = platform->unreserved_ram(),
-                                    .pcpus = static_cast<unsigned>(platform->cpus.size()),
+    for (const weir::dt::Line& remark : platform->remarks.lines())
+      std::fprintf(stderr, "%s: %s\n", args->dtb->c_str(), remark.c_str());
+    const auto pcpus = static_cast<unsigned>(platform->cpus.size());
+    const std::uint64_t units = platform->unreserved_units(weir::kMemoryUnit);
+    const weir::PlatformFacts facts{.memory = units - std::min(units, weir::weir_bytes(pcpus)),
+                                    .pcpus = pcpus,
                                     .smmus = smmus,
                                     .enumerated = false,
                                     .functions = {}};

@@ -16,13 +16,21 @@ using Code = ManifestErrorCode;
 
 constexpr std::uint64_t kMiB = 0x10'0000;
 
+// What a VM takes besides its RAM, at most: stage-2 tables by pages for two views, and what its devices need. 4 KiB of tables
+// map 2 MiB.
+constexpr std::uint64_t overhead(std::uint64_t memory) { return 2 * kMiB + memory / 256; }
+
 Checked check_memory(const PlatformFacts& facts, Node node, const VmConfig& vm, std::uint64_t& left) {
-  if (vm.memory <= left) {
-    left -= vm.memory;
+  const std::uint64_t needed = vm.memory + overhead(vm.memory);
+  if (needed <= left) {
+    left -= needed;
     return {};
   }
+  // The most that is accepted, in the steps that are allowed.
+  std::uint64_t most = left / kMemoryUnit * kMemoryUnit;
+  while (most != 0 && most + overhead(most) > left) most -= kMemoryUnit;
   dt::Line line = manifest::at(node, node.property("memory"));
-  line << vm.memory / kMiB << " MiB are asked for, " << left / kMiB << " of " << facts.memory / kMiB
+  line << vm.memory / kMiB << " MiB are asked for, " << most / kMiB << " of " << facts.memory / kMiB
        << " MiB are left; expected at most that";
   return fail(Code::too_much_memory, line);
 }

@@ -175,7 +175,8 @@ struct PciFunctionFact {
 
 // What stage two compares with.
 struct PlatformFacts {
-  std::uint64_t memory{};                   // bytes that VMs may get
+  // Bytes that VMs may get, with what each of them needs besides its RAM; in whole, aligned 2 MiB.
+  std::uint64_t memory{};
   unsigned pcpus{};                         // at most 64
   std::uint64_t offline{};                  // bit n: pCPU n did not start
   std::span<const std::string_view> smmus;  // node names

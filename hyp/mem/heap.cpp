@@ -10,6 +10,7 @@
 #include "hyp/arch/counter.hpp"
 #include "hyp/libc/malloc.hpp"
 #include "hyp/log/log.hpp"
+#include "hyp/mem/needs.hpp"
 #include "hyp/mem/pages.hpp"
 
 // From mimalloc.h, which is not for freestanding C++.
@@ -28,12 +29,6 @@ namespace weir {
 
 namespace {
 
-// A segment is 4 MiB, and each pCPU that allocates has at least one of its own.
-constexpr std::uint64_t kSegment = 4_MiB;
-constexpr std::uint64_t kHeapBytes = 32_MiB;
-// mimalloc's own bookkeeping, which never shrinks: taken by sbrk.
-constexpr std::uint64_t kMetadataBytes = 1_MiB;
-constexpr std::uint64_t kMetadataBytesPerPcpu = 64_KiB;
 constexpr int kLimitOsAlloc = 17;  // mi_option_limit_os_alloc: nothing but the region below
 
 constinit std::uint64_t metadata_base = 0;
@@ -43,9 +38,9 @@ constinit std::atomic<std::uint64_t> metadata_used{0};
 }  // namespace
 
 void heap_init(unsigned pcpus) {
-  const std::uint64_t bytes = kHeapBytes + pcpus * kSegment;
-  metadata_bytes = kMetadataBytes + pcpus * kMetadataBytesPerPcpu;
-  const auto region = allocate_raw_pages(bytes, kSegment);  // mimalloc clears what is to be clear
+  const std::uint64_t bytes = heap_bytes(pcpus);
+  metadata_bytes = heap_metadata_bytes(pcpus);
+  const auto region = allocate_raw_pages(bytes, kHeapSegment);  // mimalloc clears what is to be clear
   const auto metadata = allocate_pages(metadata_bytes);
   if (!region || !metadata) panic("no %llu MiB for the heap", static_cast<unsigned long long>(bytes >> 20));
   metadata_base = reinterpret_cast<std::uint64_t>(direct(*metadata));

@@ -75,4 +75,25 @@ std::optional<PA> PageAllocator::take(std::uint64_t bytes, std::uint64_t alignme
   return std::nullopt;
 }
 
+std::optional<PageAllocator::Piece> PageAllocator::take_piece(std::uint64_t bytes, std::uint64_t unit) {
+  if (const auto whole = take(bytes, unit)) return Piece{.at = *whole, .bytes = bytes};
+  // A larger range has more units but for the alignment at its ends: the search ends where no smaller range can have more.
+  const Range* best = nullptr;
+  for (auto it = by_size_.rbegin(); it != by_size_.rend(); ++it) {
+    if (best != nullptr && it->bytes <= best->units(unit)) break;
+    if (it->units(unit) > (best != nullptr ? best->units(unit) : 0)) best = &*it;
+  }
+  if (best == nullptr) return std::nullopt;
+  const std::uint64_t most = best->units(unit);
+  const auto taken = take(most, unit);  // from this range, or from one of the same size that is as good
+  if (!taken) return std::nullopt;
+  return Piece{.at = *taken, .bytes = most};
+}
+
+std::uint64_t PageAllocator::free_units(std::uint64_t unit) const {
+  std::uint64_t bytes = 0;
+  for (const Range& range : by_address_) bytes += range.units(unit);
+  return bytes;
+}
+
 }  // namespace weir

@@ -26,6 +26,17 @@ class PageAllocator {
   [[nodiscard]] std::optional<PA> take(std::uint64_t bytes, std::uint64_t alignment, PA end = kAnywhere);
   static constexpr PA kAnywhere{~std::uint64_t{0}};
 
+  // Takes `bytes` (a multiple of `unit`, not 0) at a multiple of `unit` (a power of two, at least 4 KiB) as take() does; if
+  // no range has them in one piece, the largest piece of whole units that there is.
+  struct Piece {
+    PA at;
+    std::uint64_t bytes{};
+  };
+  [[nodiscard]] std::optional<Piece> take_piece(std::uint64_t bytes, std::uint64_t unit);
+
+  // What take_piece() could give in all: whole units, aligned.
+  [[nodiscard]] std::uint64_t free_units(std::uint64_t unit) const;
+
   [[nodiscard]] std::uint64_t free_bytes() const { return free_bytes_; }
 
  private:
@@ -39,6 +50,12 @@ class PageAllocator {
 
     [[nodiscard]] std::uint64_t base() const { return reinterpret_cast<std::uint64_t>(this); }
     [[nodiscard]] std::uint64_t end() const { return base() + bytes; }
+    // Bytes of whole, aligned units in it.
+    [[nodiscard]] std::uint64_t units(std::uint64_t unit) const {
+      const std::uint64_t from = (base() + unit - 1) & ~(unit - 1);
+      const std::uint64_t to = end() & ~(unit - 1);
+      return from >= base() && to > from ? to - from : 0;
+    }
   };
   struct BaseOf {
     using type = std::uint64_t;

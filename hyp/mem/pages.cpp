@@ -132,6 +132,24 @@ std::expected<PA, MemoryError> allocate_pages(std::size_t bytes, std::size_t ali
   return at;
 }
 
+std::expected<MemoryPiece, MemoryError> allocate_piece(std::uint64_t bytes, std::uint64_t unit) {
+  if (bytes == 0 || !std::has_single_bit(unit) || unit < kPage4K || bytes % unit != 0)
+    return std::unexpected{MemoryError::bad_argument};
+  std::optional<PageAllocator::Piece> piece;
+  {
+    const SpinLock::Guard guard{lock};
+    piece = pages.take_piece(bytes, unit);
+  }
+  if (!piece) return std::unexpected{MemoryError::out_of_memory};
+  scrub(piece->at, piece->bytes);
+  return MemoryPiece{.at = piece->at, .bytes = piece->bytes};
+}
+
+std::uint64_t free_units(std::uint64_t unit) {
+  const SpinLock::Guard guard{lock};
+  return pages.free_units(unit);
+}
+
 void free_pages(PA at, std::size_t bytes) {
   const std::uint64_t size = round_up(bytes);
   if (size == 0) return;

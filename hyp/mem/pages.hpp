@@ -35,6 +35,15 @@ inline constexpr PA kAnyAddress{~std::uint64_t{0}};
 // The same with whatever the memory holds: for what only EL2 itself reads, and not before it has written it.
 [[nodiscard]] std::expected<PA, MemoryError> allocate_raw_pages(std::size_t bytes, std::size_t alignment = kPage4K,
                                                                 PA end = kAnyAddress);
+// Up to `bytes`, a multiple of `unit` (a power of two, at least 4 KiB), likewise zeroed: in one piece if there is one, else the
+// largest piece of whole units, aligned to `unit`.
+struct MemoryPiece {
+  PA at;
+  std::uint64_t bytes{};
+};
+[[nodiscard]] std::expected<MemoryPiece, MemoryError> allocate_piece(std::uint64_t bytes, std::uint64_t unit);
+// What allocate_piece() could give in all.
+[[nodiscard]] std::uint64_t free_units(std::uint64_t unit);
 // Gives back what allocate_pages gave, or any page-aligned part of it.
 void free_pages(PA at, std::size_t bytes);
 [[nodiscard]] std::uint64_t free_bytes();

@@ -217,15 +217,23 @@ void check_initrd(Node root, Platform& platform) {
 
 namespace weir {
 
-std::uint64_t Platform::unreserved_ram() const {
+std::uint64_t Platform::unreserved_units(std::uint64_t unit) const {
   std::uint64_t bytes = 0;
   for (const MemoryRange& range : ram) {
-    bytes += range.bytes;
-    for (const MemoryRange& used : reserved) {  // disjoint
-      const std::uint64_t from = std::max(range.base.value, used.base.value);
-      const std::uint64_t to = std::min(range.base.value + range.bytes, used.base.value + used.bytes);
-      if (from < to) bytes -= to - from;
+    const std::uint64_t end = range.base.value + range.bytes;
+    std::uint64_t from = range.base.value;
+    const auto free_until = [&](std::uint64_t to) {
+      const std::uint64_t first = (from + unit - 1) & ~(unit - 1);
+      const std::uint64_t last = to & ~(unit - 1);
+      if (last > first) bytes += last - first;
+    };
+    for (const MemoryRange& used : reserved) {  // sorted, disjoint
+      const std::uint64_t used_end = used.base.value + used.bytes;
+      if (used_end <= from || used.base.value >= end) continue;
+      free_until(used.base.value);
+      from = used_end;
     }
+    free_until(end);
   }
   return bytes;
 }

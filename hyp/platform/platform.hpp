@@ -125,8 +125,9 @@ struct Platform {
   Remarks remarks;                                             // what is odd, and left out
 
   [[nodiscard]] bool lacks(Piece piece) const { return (missing >> static_cast<unsigned>(piece) & 1) != 0; }
-  // Bytes of RAM outside of `reserved`.
-  [[nodiscard]] std::uint64_t unreserved_ram() const;
+  // Bytes of RAM outside of `reserved`; and of them in whole, aligned units (a power of two).
+  [[nodiscard]] std::uint64_t unreserved_ram() const { return unreserved_units(1); }
+  [[nodiscard]] std::uint64_t unreserved_units(std::uint64_t unit) const;
 };
 
 // One line: node, property, value, what is wrong, what was expected.

@@ -61,7 +61,7 @@ class GuestMemory final : public vsmmu::GuestMemory {
   [[nodiscard]] bool write(IPA to, std::span<const std::byte> from, ToPoc to_poc);
   // One aligned word, in one piece, after all earlier stores. False if nothing takes it there, or it is not aligned.
   [[nodiscard]] bool store(IPA to, std::uint32_t value);
-  // For the loader: the bytes themselves, before the guest runs, while RAM is one piece. Empty if not all are RAM.
+  // For the loader: the bytes themselves, before the guest runs. Empty if not all are RAM, in one physical piece.
   [[nodiscard]] std::span<std::byte> view(IPA at, std::uint64_t bytes) {
     if (bytes == 0 || !contains(at, bytes)) return {};
     const auto first = table_->lookup(at);

@@ -39,7 +39,7 @@ bool check(const Platform& platform) {
   std::array<std::string_view, decltype(Platform::smmus)::capacity> smmus{};
   std::size_t n = 0;
   for (const Smmu& smmu : platform.smmus) smmus[n++] = smmu.name;
-  const PlatformFacts facts{.memory = free_bytes(),
+  const PlatformFacts facts{.memory = free_units(kMemoryUnit),
                             .pcpus = pcpu_count(),
                             .offline = offline_pcpus(),
                             .smmus = {smmus.data(), n},
@@ -66,9 +66,9 @@ bool make_vm(unsigned id, const Platform& platform) {
   const auto loaded = load_guest(vm, initrd);
   if (!loaded) return failed(loaded.error());
   entries[id] = {loaded->entry, loaded->devicetree.value};
-  log("vm %.*s: %u vCPUs, %llu MiB at %#llx, %u vSMMUs, %zu devices", static_cast<int>(config.name.size()),
-      config.name.data(), vm.vcpu_count(), static_cast<unsigned long long>(config.memory >> 20),
-      static_cast<unsigned long long>(vm.memory_at().value), vm.vsmmu_count, vm_functions(vm).size());
+  log("vm %.*s: %u vCPUs, %llu MiB in %u piece%s, %u vSMMUs, %zu devices", static_cast<int>(config.name.size()),
+      config.name.data(), vm.vcpu_count(), static_cast<unsigned long long>(config.memory >> 20), vm.memory_pieces(),
+      vm.memory_pieces() == 1 ? "" : "s", vm.vsmmu_count, vm_functions(vm).size());
   return true;
 }
 

@@ -1,5 +1,6 @@
 #include "hyp/vm/loader.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -14,12 +15,19 @@ namespace {
 
 constexpr std::uint64_t kDevicetreeBytes = 0x20'0000;  // it must not cross a 2 MiB boundary: the last 2 MiB of RAM
 
+// RAM may consist of several physical pieces, each of whole 2 MiB.
 [[nodiscard]] bool place(GuestMemory& memory, IPA at, FileContent content) {
-  const auto to = memory.view(at, content.size());
-  if (to.size() != content.size()) return false;
-  std::memcpy(to.data(), content.data(), content.size());
-  synchronize_instructions(to.data(), to.size());
-  clean_to_poc(to.data(), to.size());
+  while (!content.empty()) {
+    const std::uint64_t to_end = kMemoryUnit - at.value % kMemoryUnit;
+    const FileContent part = content.first(std::min<std::size_t>(content.size(), to_end));
+    const auto to = memory.view(at, part.size());
+    if (to.size() != part.size()) return false;
+    std::memcpy(to.data(), part.data(), part.size());
+    synchronize_instructions(to.data(), to.size());
+    clean_to_poc(to.data(), to.size());
+    at += part.size();
+    content = content.subspan(part.size());
+  }
   return true;
 }
 

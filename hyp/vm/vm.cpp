@@ -53,9 +53,6 @@ const char* to_string(VmError error) {
 std::expected<std::unique_ptr<Vm>, VmError> Vm::create(unsigned id, const VmConfig& config, const DmaDemands& demands) {
   std::unique_ptr<Vm> vm{new (std::nothrow) Vm{id, config}};
   if (!vm) return std::unexpected{VmError::out_of_memory};
-  const auto memory = allocate_pages(config.memory, kBlock);
-  if (!memory) return std::unexpected{VmError::out_of_memory};
-  vm->memory_at_ = *memory;
 
   auto view = CpuView::create(VMID{static_cast<std::uint16_t>(id + 1)});
   if (!view) return std::unexpected{error_of(view.error())};
@@ -71,8 +68,6 @@ std::expected<std::unique_ptr<Vm>, VmError> Vm::create(unsigned id, const VmConf
                                          hyp_grace(), options);
   if (!domain) return std::unexpected{error_of(domain.error())};
   vm->domain_ = std::move(*domain);
-  if (const auto done = vm->domain_->map(guest_map::kRam, *memory, config.memory, {.execute = true}); !done)
-    return std::unexpected{error_of(done.error())};
   const stage2::VmMemory::Config moves{.id = id,
                                        .ram = guest_map::kRam,
                                        .ram_bytes = config.memory,
@@ -82,6 +77,7 @@ std::expected<std::unique_ptr<Vm>, VmError> Vm::create(unsigned id, const VmConf
                                        .share_with = config.share_with};
   vm->memory_moves_ = make<stage2::VmMemory>(moves, *vm->domain_, guest_pages(), grant_table(), vm->view_.get());
   if (!vm->memory_moves_) return std::unexpected{VmError::out_of_memory};
+  if (const auto mapped = vm->map_ram(); !mapped) return std::unexpected{mapped.error()};
   vm->memory_ = GuestMemory{{.ram = guest_map::kRam,
                              .ram_bytes = config.memory,
                              .end = guest_map::kPci64,
@@ -101,13 +97,24 @@ std::expected<std::unique_ptr<Vm>, VmError> Vm::create(unsigned id, const VmConf
   return vm;
 }
 
-Vm::~Vm() {
-  if (memory_moves_) {
-    memory_moves_->stop();
-    memory_moves_->free_all();
-  } else if (memory_at_.value != 0) {
-    free_pages(memory_at_, config_.memory);
+std::expected<void, VmError> Vm::map_ram() {
+  for (std::uint64_t at = 0; at < config_.memory;) {
+    const auto piece = allocate_piece(config_.memory - at, kBlock);
+    if (!piece) return std::unexpected{VmError::out_of_memory};
+    if (const auto mapped = domain_->map(guest_map::kRam + at, piece->at, piece->bytes, {.execute = true}); !mapped) {
+      free_pages(piece->at, piece->bytes);
+      return std::unexpected{error_of(mapped.error())};
+    }
+    at += piece->bytes;
+    ++memory_pieces_;
   }
+  return {};
+}
+
+Vm::~Vm() {
+  if (!memory_moves_) return;  // no memory yet
+  memory_moves_->stop();
+  memory_moves_->free_all();
 }
 
 Vcpu* Vm::vcpu_by_affinity(std::uint64_t affinity) {

@@ -71,7 +71,7 @@ class Vm {
   [[nodiscard]] std::string_view name() const { return config_.name; }
   [[nodiscard]] const VmConfig& config() const { return config_; }
   [[nodiscard]] GuestMemory& memory() { return memory_; }
-  [[nodiscard]] PA memory_at() const { return memory_at_; }  // of its RAM when it was created
+  [[nodiscard]] unsigned memory_pieces() const { return memory_pieces_; }  // that its RAM was created from
   [[nodiscard]] CpuView& view() { return *view_; }
   [[nodiscard]] stage2::S2Domain& domain() { return *domain_; }  // its memory, as devices see it
   [[nodiscard]] stage2::VmMemory& memory_moves() { return *memory_moves_; }
@@ -104,9 +104,13 @@ class Vm {
  private:
   Vm(unsigned id, const VmConfig& config) : id_{id}, config_{config} {}
 
+  // Maps RAM, from as few pieces of physical memory as there are, the largest first. On error some of it is mapped, and none
+  // is taken that is not.
+  [[nodiscard]] std::expected<void, VmError> map_ram();
+
   unsigned id_;
   const VmConfig& config_;
-  PA memory_at_;
+  unsigned memory_pieces_{};
   GuestMemory memory_;
   std::unique_ptr<stage2::S2Domain> domain_;
   std::unique_ptr<CpuView> view_;  // shares the domain's tables: goes first

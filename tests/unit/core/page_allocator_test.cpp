@@ -63,6 +63,33 @@ TEST_F(PageAllocatorTest, KeepsBelowABound) {
   EXPECT_EQ(pages.take(2_MiB, kPage4K), base + 6_MiB);
 }
 
+// Memory in pieces: as large as they come, in whole units.
+TEST_F(PageAllocatorTest, GivesTheLargestPiecesFirst) {
+  EXPECT_TRUE(pages.add(base + kPage4K, 4_MiB));           // one aligned unit of 2 MiB in it, for all its size
+  EXPECT_TRUE(pages.add(base + 6_MiB, 4_MiB + kPage4K));   // two
+  EXPECT_TRUE(pages.add(base + 12_MiB, 2_MiB - kPage4K));  // none
+  EXPECT_EQ(pages.free_units(2_MiB), 6_MiB);
+  const std::uint64_t all = pages.free_bytes();
+
+  const auto fits = pages.take_piece(2_MiB, 2_MiB);  // in one piece: from the smallest range that has it
+  ASSERT_TRUE(fits);
+  EXPECT_EQ(fits->at, base + 2_MiB);
+  EXPECT_TRUE(pages.add(fits->at, fits->bytes));
+
+  const auto first = pages.take_piece(8_MiB, 2_MiB);
+  ASSERT_TRUE(first);
+  EXPECT_EQ(first->at, base + 6_MiB);
+  EXPECT_EQ(first->bytes, 4_MiB);
+  const auto second = pages.take_piece(4_MiB, 2_MiB);
+  ASSERT_TRUE(second);
+  EXPECT_EQ(second->at, base + 2_MiB);
+  EXPECT_EQ(second->bytes, 2_MiB);
+  EXPECT_FALSE(pages.take_piece(2_MiB, 2_MiB));
+  EXPECT_EQ(pages.free_units(2_MiB), 0U);
+  EXPECT_TRUE(pages.add(first->at, first->bytes) && pages.add(second->at, second->bytes));
+  EXPECT_EQ(pages.free_bytes(), all);
+}
+
 TEST_F(PageAllocatorTest, KnowsWhatIsFree) {
   EXPECT_TRUE(pages.add(base + 4_MiB, 4_MiB));
   EXPECT_FALSE(pages.add(base + 4_MiB, 4_MiB));

@@ -48,6 +48,25 @@ TEST(ManifestCheck, OneVmMaySpreadOverALine) {
   EXPECT_EQ(check(default_manifest(), machine.facts).error, "");
 }
 
+// The most memory that a message says is left is accepted.
+TEST(ManifestCheck, TheMemoryThatIsNamedIsAccepted) {
+  for (const std::uint64_t memory : {std::uint64_t{512_MiB}, std::uint64_t{1_GiB + 10_MiB}}) {
+    Machine machine;
+    machine.facts.memory = memory;
+    const auto with = [&](std::uint32_t mib) {
+      Tree tree = default_manifest();
+      tree["vms"]["linux"].set("memory", cells({0, mib << 20}));
+      return check(tree, machine.facts).error;
+    };
+    const std::string error = with(2048);
+    const std::size_t at = error.find("asked for, ");
+    ASSERT_NE(at, std::string::npos) << error;
+    const auto most = static_cast<std::uint32_t>(std::stoul(error.substr(at + 11)));
+    EXPECT_EQ(with(most), "");
+    EXPECT_NE(with(most + 2), "");
+  }
+}
+
 struct Case {
   const char* name;
   Code code;
@@ -79,7 +98,7 @@ TEST_P(ManifestCheckErrors, Line) {
 constexpr Case kCases[] = {
     {"TooMuchMemory", Code::too_much_memory,
      [](Tree& root, Tree&, Machine&) { test::add_vm(root, "b").set("memory", cells(0, 0x20200000)); },
-     "/vms/b: memory = <0x0 0x20200000>: 514 MiB are asked for, 512 of 1536 MiB are left; expected at most that"},
+     "/vms/b: memory = <0x0 0x20200000>: 514 MiB are asked for, 502 of 1536 MiB are left; expected at most that"},
     {"TooManyCpus", Code::too_many_cpus,
      [](Tree& root, Tree&, Machine&) { test::add_vm(root, "b").set("cpus", cells(3)); },
      "/vms/b: cpus = <0x3>: 3 CPUs are asked for, 2 of 4 are left; expected at most that"},

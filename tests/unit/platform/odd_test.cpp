@@ -317,6 +317,18 @@ TEST(PlatformMemory, ReservedRangesJoin) {
   expect_range(result.platform->reserved[2], 0x50000000, 0x2000);
 }
 
+TEST(PlatformMemory, WholeUnitsThatNothingUses) {
+  Tree tree = virt_tree();
+  tree["memory@40000000"].set("reg", cells({0, 0x40100000, 0, 0x10000000}));  // 127 whole ones
+  tree["chosen"].remove("linux,initrd-start").remove("linux,initrd-end");
+  reserve(tree, "a", 0x42000000, 0x1000);
+  reserve(tree, "b", 0x42002000, 0x1000);
+  const test::Discovered result = discover_tree(tree);
+  const Platform& p = *result.platform;
+  EXPECT_EQ(p.unreserved_units(0x200000), 125U * 0x200000);  // without those of the two, and of the tree
+  EXPECT_EQ(p.unreserved_ram(), 0x10000000U - 0x2000 - (p.dtb.bytes + 0xfff) / 0x1000 * 0x1000);
+}
+
 TEST(PlatformMemory, StatusDecides) {
   for (const char* status : {"disabled", "reserved", "fail"}) {
     Tree tree = virt_tree();
