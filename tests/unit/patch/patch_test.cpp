@@ -216,6 +216,25 @@ TEST(Stub, KeepsTheOrdering) {
   }
 }
 
+// The two halves that were read are one value only if a store exclusive says so.
+TEST(Stub, APairThatDiffersIsWrittenBack) {
+  std::mt19937_64 random{7};
+  for (const AtomicSize size : {AtomicSize::word, AtomicSize::dword}) {
+    OneAtomic run{{.kind = AtomicKind::compare_pair, .size = size, .rs = 2, .rt = 4, .rn = 6}, random};
+    unsigned stores = 0;
+    run.cpu.lose = [&](Interpreter& cpu) {
+      for (unsigned i = 0; i < 16; ++i) cpu.write(run.address + i, 1, random());
+      return ++stores < 3;
+    };
+    EXPECT_EQ(run.cpu.run(run.program, OneAtomic::kSite, OneAtomic::kSite + 1), "");
+    EXPECT_EQ(stores, 3U);
+    EXPECT_EQ(run.cpu.x[2], run.cpu.loaded[0]);
+    EXPECT_EQ(run.cpu.x[3], run.cpu.loaded[1]);
+    EXPECT_EQ(run.cpu.read(run.address, bytes(size)), run.cpu.loaded[0]);
+    EXPECT_EQ(run.cpu.read(run.address + bytes(size), bytes(size)), run.cpu.loaded[1]);
+  }
+}
+
 TEST(Stub, NoneIsLongerThanTheRoomForIt) {
   std::size_t longest = 0;
   for (Atomic a : every_form()) {
