@@ -27,7 +27,8 @@ CXXFLAGS_EL2 := $(COMMON_EL2) -std=c++23 -fno-exceptions -fno-rtti -fno-threadsa
 # a virtual function of which there is one (ports, outside of tests) is called as if it were none.
 LTO_EL2 := -flto -fwhole-program-vtables -fvisibility=hidden
 ASFLAGS_EL2 := $(ARCH_EL2) -g
-LDFLAGS_EL2 := -static -z text -z norelro -z noexecstack \
+# Erratum 843419 of Cortex-A53: what follows an ADRP at the end of a page may go wrong. The linker moves such a piece.
+LDFLAGS_EL2 := --fix-cortex-a53-843419 -static -z text -z norelro -z noexecstack \
     -z max-page-size=4096 --gc-sections --build-id=none --fatal-warnings
 LIBS_EL2 := $(addprefix $(el2)/lib/, libcapstone.a libmimalloc.a libfdt.a libc.a)
 
