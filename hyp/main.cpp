@@ -20,6 +20,7 @@
 #include "hyp/gic/vgic_hardware.hpp"
 #include "hyp/log/log.hpp"
 #include "hyp/machine/machine.hpp"
+#include "hyp/machine/wall_clock.hpp"
 #include "hyp/mem/pages.hpp"
 #include "hyp/panic/disassemble.hpp"
 #include "hyp/panic/panic.hpp"
@@ -153,6 +154,7 @@ void start(PA dtb) {
   init_this_pcpu();
   vgic_init(platform.gic, platform.timers);
   vgic_init_pcpu();
+  wall_clock_init(platform);
   console_init(platform.uart);
   machine_start_smmus(platform);
   start_pcpus();

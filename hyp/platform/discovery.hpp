@@ -25,6 +25,7 @@ void check_initrd(dt::Node root, Platform& platform);
 [[nodiscard]] Done discover_timers(dt::Node root, Timers& timers);
 // `remarks` may be null.
 [[nodiscard]] std::expected<Uart, PlatformError> discover_uart(dt::Node root, Remarks* remarks);
+void discover_rtc(dt::Node root, Platform& platform);
 void discover_smmus(dt::Node root, Platform& platform);
 // All hosts. The SMMUs are there already.
 void discover_pci_hosts(dt::Node root, Platform& platform);

@@ -183,6 +183,7 @@ std::expected<void, PlatformError> discover(const void* dtb, std::size_t size, P
   required.take(Piece::gic, discovery::discover_gic(root, platform));
   required.take(Piece::timers, discovery::discover_timers(root, platform.timers));
   required.take(Piece::uart, take_uart(dtb, root, platform));
+  discovery::discover_rtc(root, platform);
   discovery::discover_smmus(root, platform);
   discovery::discover_pci_hosts(root, platform);
   return required.first();

@@ -115,6 +115,7 @@ struct Platform {
   std::optional<MemoryRange> initrd;     // linux,initrd-start and -end, if they name memory
   StaticVector<std::uint64_t, 64> cpus;  // MPIDR affinity of each CPU that PSCI can start, in devicetree order
   Uart uart;
+  std::optional<MemoryRange> rtc;  // an arm,pl031
   GicV3 gic;
   Timers timers;
   StaticVector<PciHost, 8> pci_hosts;

@@ -14,9 +14,11 @@
 #include "hyp/machine/grace.hpp"
 #include "hyp/machine/machine.hpp"
 #include "hyp/machine/tick.hpp"
+#include "hyp/machine/wall_clock.hpp"
 #include "hyp/mem/pages.hpp"
 #include "hyp/pci/virtual_host.hpp"
 #include "hyp/vm/grants.hpp"
+#include "hyp/vm/rtc_device.hpp"
 #include "hyp/vm/table_pages.hpp"
 #include "hyp/vm/vsmmu_device.hpp"
 #include "stage2/domain.hpp"
@@ -157,6 +159,7 @@ void Binding::punish() {
 
 // Everything of one VM.
 struct Devices {
+  std::unique_ptr<RtcDevice> rtc;
   std::array<std::unique_ptr<VsmmuDevice>, kMaxVsmmus> vsmmus;
   std::unique_ptr<pci::VirtualHost> host;
   std::array<std::unique_ptr<Binding>, kMaxVmDevices> bindings;
@@ -182,13 +185,15 @@ void act_on_events() {
 }
 
 bool on_tick() {
+  bool alarms = false;  // are set
   for (const auto& devices : all) {
     if (!devices) continue;
     for (const auto& vsmmu : devices->vsmmus)
       if (vsmmu && vsmmu->device) vsmmu->device->tick();
+    if (devices->rtc && devices->rtc->device.tick()) alarms = true;
   }
   act_on_events();
-  return quiet_ticks.fetch_add(1, std::memory_order_relaxed) < kTicksOfInterest;
+  return quiet_ticks.fetch_add(1, std::memory_order_relaxed) < kTicksOfInterest || alarms;
 }
 
 // check_against() has seen to it that there is one of this name.
@@ -330,6 +335,11 @@ std::expected<void, DeviceError> attach_all(Vm& vm, Devices& devices, const Plat
                                             std::span<const VmConfig> vms) {
   for (unsigned i = 0; i < vm.config().vsmmus.size(); ++i)
     if (auto ok = make_vsmmu(vm, devices, i, platform); !ok) return ok;
+  if (wall_clock()) {
+    devices.rtc = make<RtcDevice>(vm);
+    if (!devices.rtc || !vm.bus().add(guest_map::kRtc, guest_map::kRtcBytes, devices.rtc->device))
+      return error("vm %.*s: no memory for its RTC", TEXT(vm.name()));
+  }
   if (platform.pci_hosts.empty()) return {};
   devices.host = make<pci::VirtualHost>(vm.view(), pci::IpaWindow{guest_map::kPci32, guest_map::kPci32Bytes},
                                         pci::IpaWindow{guest_map::kPci64, guest_map::kPci64Bytes});
@@ -398,6 +408,7 @@ void detach_devices(Vm& vm) {
   if (devices == nullptr) return;
   devices->classes = table_classes(vm);
   if (devices->host) devices->host->release();
+  if (devices->rtc) devices->rtc->device.reset();  // no alarm is set any more
   for (const auto& vsmmu : devices->vsmmus)
     if (vsmmu && vsmmu->device) vsmmu->device->shutdown();
   for (const auto& binding : devices->bindings)

@@ -144,6 +144,16 @@ void write_base(Writer& w) {
   w.end();
 }
 
+void write_rtc(Writer& w) {
+  w.begin("pl031", guest_map::kRtc.value);
+  w.texts("compatible", "arm,pl031\0arm,primecell");
+  w.reg(guest_map::kRtc, guest_map::kRtcBytes);
+  w.cells("interrupts", {kSpi, guest_map::kRtcIntid - kFirstSpi, kLevelHigh});
+  w.cells("clocks", {kClock});
+  w.text("clock-names", "apb_pclk");
+  w.end();
+}
+
 void write_gic(Writer& w, const GuestHardware& hw) {
   using guest_map::kGicd;
   using guest_map::kGicr;
@@ -237,6 +247,7 @@ std::expected<std::size_t, const char*> make_guest_fdt(const GuestHardware& hw, 
   w.end();
   write_cpus(w, hw);
   write_base(w);
+  if (hw.rtc) write_rtc(w);
   write_gic(w, hw);
   for (std::size_t i = 0; i < hw.vsmmus.size(); ++i)
     write_vsmmu(w, hw.vsmmus[i], kVsmmus + static_cast<std::uint32_t>(i));

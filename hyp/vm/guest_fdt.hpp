@@ -28,6 +28,7 @@ struct GuestHardware {
   IPA ram;
   std::uint64_t ram_bytes{};
   unsigned vcpus{};
+  bool rtc{};  // a PL031
   std::span<const GuestVsmmu> vsmmus;
   bool pci{};
   bool ats{};                // some function has ATS

@@ -16,6 +16,9 @@ inline constexpr std::uint64_t kGicrBytes = 0x2'0000;  // of each vCPU
 inline constexpr IPA kUart{0x0900'0000};
 inline constexpr std::uint64_t kUartBytes = 0x1000;
 inline constexpr std::uint32_t kUartIntid = 33;
+inline constexpr IPA kRtc{0x0901'0000};
+inline constexpr std::uint64_t kRtcBytes = 0x1000;
+inline constexpr std::uint32_t kRtcIntid = 34;
 inline constexpr std::uint32_t kFirstIntxIntid = 35;
 inline constexpr IPA kHiddenCds{0x0a00'0000};              // in the DMA view only: context descriptors that Weir holds
 inline constexpr std::uint64_t kHiddenCdBytes = 0x1'0000;  // of each vSMMU

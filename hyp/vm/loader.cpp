@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "hyp/arch/cache.hpp"
+#include "hyp/machine/wall_clock.hpp"
 #include "hyp/manifest/kernel_image.hpp"
 #include "hyp/vm/devices.hpp"
 #include "hyp/vm/guest_fdt.hpp"
@@ -81,6 +82,7 @@ std::expected<LoadedGuest, const char*> load_guest(Vm& vm, const FileSource& fil
   const GuestHardware hardware{.ram = memory.base(),
                                .ram_bytes = memory.bytes(),
                                .vcpus = vm.vcpu_count(),
+                               .rtc = wall_clock().has_value(),
                                .vsmmus = {vsmmus.data(), vm.vsmmu_count},
                                .pci = vm.pci != nullptr,
                                .ats = ats,

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 from boot import IMAGE, limit
@@ -44,6 +45,8 @@ def run_disks(name: str, changes: dict[str, str] | None = None, kernel: Path = K
     result = machine.run(IMAGE, initrd, limit=280)
     reason = check(result, disks, original) or driver_trouble(result)
     assert reason is None, f"{reason} (log: {machine.path / 'console.log'})"
+    clock = re.search(r"init: the clock says (\d+)", result.log)  # from its RTC
+    assert clock and abs(int(clock[1]) - time.time()) < 600, f"the guest's clock is wrong: {clock and clock[0]}"
     return result
 
 

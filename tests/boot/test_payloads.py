@@ -1,5 +1,6 @@
 """Bare-metal payloads with a VM of their own."""
 import re
+import time
 
 from boot import limit
 from guests import boot_payload, expect_handled, expect_ok, said
@@ -19,6 +20,8 @@ def test_mmio():
     result = boot_payload("mmio", time=30)
     expect_ok(result, "mmio")
     expect_handled(result, allowed="IPA 0x700000")  # where the payload looks for nothing
+    clock = next((line for line in said(result, "mmio") if line.startswith("the time is ")), "the time is 0")
+    assert abs(int(clock.split()[-1]) - time.time()) < 600, f"the guest's clock is wrong: {clock}"
 
 
 @limit(45)

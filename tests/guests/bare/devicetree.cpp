@@ -38,6 +38,9 @@ void take(const Node& n) {
     m.ram_bytes = bytes;
   } else if (n.compatible == "arm,pl011") {
     m.uart = base;
+  } else if (n.compatible == "arm,pl031") {
+    m.rtc = base;
+    m.rtc_intid = n.interrupts != nullptr ? be32(n.interrupts + 4) + kFirstSpi : 0;
   } else if (n.compatible == "arm,gic-v3") {
     m.gicd = base;
     m.gicr = be64(n.reg + 16);

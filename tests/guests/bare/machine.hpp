@@ -19,7 +19,8 @@ struct IommuMapEntry {
 
 struct Machine {
   std::uint64_t ram = 0, ram_bytes = 0;
-  std::uint64_t uart = 0, gicd = 0, gicr = 0, ecam = 0, ecam_bytes = 0;
+  std::uint64_t uart = 0, gicd = 0, gicr = 0, ecam = 0, ecam_bytes = 0, rtc = 0;
+  std::uint32_t rtc_intid = 0;
   unsigned cpus = 0;
   std::array<SmmuNode, 8> smmus{};
   unsigned smmu_count = 0;

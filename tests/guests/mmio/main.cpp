@@ -256,6 +256,33 @@ void check_nothing() {
   expect(e.count == 1 && e.external_abort(), "ldr", e.esr, e.far);
 }
 
+// A PL031: the time, one of the guest's own, an alarm.
+void check_rtc() {
+  check("rtc");
+  constexpr u64 kDr = 0x00, kMr = 0x04, kLr = 0x08, kImsc = 0x10, kIcr = 0x1c;
+  if (!expect(machine().rtc != 0, "there is none")) return;
+  const u64 rtc = machine().rtc;
+  Text<64> text;
+  text.put("the time is ").dec(load32(rtc + kDr));
+  say(text.view());
+  store32(rtc + kLr, 1000);
+  const u32 now = load32(rtc + kDr);
+  expect(now == 1000 || now == 1001, "the time that was set", now);
+  const u64 pending = machine().gicd + 0x200 + machine().rtc_intid / 32 * 4;
+  const u32 bit = u32{1} << machine().rtc_intid % 32;
+  store32(rtc + kImsc, 1);
+  store32(rtc + kMr, now + 2);
+  expect((load32(pending) & bit) == 0, "the alarm comes early");
+  const u64 until = now_us() + 10'000'000;
+  while ((load32(pending) & bit) == 0 && now_us() < until) {
+  }
+  expect((load32(pending) & bit) != 0, "the alarm does not come");
+  expect(load32(rtc + kDr) >= now + 2, "the alarm came early");
+  store32(rtc + kIcr, 1);
+  expect((load32(pending) & bit) == 0, "the alarm stays");
+  store32(rtc + kImsc, 0);
+}
+
 }  // namespace
 }  // namespace weir::guest
 
@@ -268,6 +295,7 @@ void guest_main() {
   check_writeback(!bare);
   check_simd();
   check_uart();
+  check_rtc();
   check_ecam();
   if (!bare) check_vsmmu();
   check_nothing();

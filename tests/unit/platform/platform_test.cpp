@@ -33,6 +33,20 @@ TEST(Platform, OneCpuNeedsNoEnableMethod) {
   EXPECT_EQ(result.platform->cpus.size(), 1U);
 }
 
+TEST(Platform, TheTimeOfDayComesFromAPl031) {
+  EXPECT_FALSE(discover_tree(virt_tree()).platform->rtc);
+  Tree tree = virt_tree();
+  Tree& rtc = tree["pl031@9010000"];
+  rtc.set("compatible", strings({"arm,pl031", "arm,primecell"})).set("reg", cells({0, 0x9010000, 0, 0x1000}));
+  expect_range(*discover_tree(tree).platform->rtc, 0x9010000, 0x1000);
+  rtc.set("status", "disabled");
+  EXPECT_FALSE(discover_tree(tree).platform->rtc);
+  rtc.remove("status").set("reg", cells({0, 0x50000000, 0, 0x1000}));  // memory is there
+  const test::Discovered result = discover_tree(tree);
+  EXPECT_EQ(result.error, "");
+  EXPECT_FALSE(result.platform->rtc);
+}
+
 TEST(Platform, Virt) {
   const test::Discovered result = discover_tree(virt_tree());
   ASSERT_EQ(result.error, "");

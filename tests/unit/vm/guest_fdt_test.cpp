@@ -119,6 +119,12 @@ TEST_F(GuestFdtTest, GicCoversAllRedistributors) {
 TEST_F(GuestFdtTest, Uart) {
   make();
   EXPECT_EQ(cells("/pl011@9000000", "interrupts"), (Cells{kSpi, 1, kLevel}));
+  EXPECT_FALSE(has("/pl031@9010000"));
+  hardware.rtc = true;
+  make();
+  EXPECT_EQ(strings("/pl031@9010000", "compatible"), (Strings{"arm,pl031", "arm,primecell"}));
+  EXPECT_EQ(cells("/pl031@9010000", "interrupts"), (Cells{kSpi, 2, kLevel}));
+  EXPECT_EQ(cells("/pl031@9010000", "reg"), (Cells{0, 0x901'0000, 0, 0x1000}));
   EXPECT_EQ(strings("/pl011@9000000", "compatible"), (Strings{"arm,pl011", "arm,primecell"}));
 }
 
