@@ -268,9 +268,10 @@ inline constexpr std::string_view kCdText =
 inline constexpr std::string_view kEventsText =
     "32 bytes. A record is rebuilt from what the hardware recorded: the fields below, StreamID as the guest knows it, "
     "and all else 0. With the "
-    "queue full or disabled an event is lost, as the architecture says. A stream that reports one error for ever is "
+    "queue full or disabled an event is lost, as the architecture says. A stream that reports errors without end is "
     "silenced until its "
-    "configuration is invalidated. SubstreamID is 0 without SSV. Faults of one kind may be merged.";
+    "configuration is invalidated, and each time for longer. SubstreamID is 0 without SSV. Faults of one kind may be "
+    "merged.";
 
 inline constexpr std::string_view kPriText =
     "16 bytes, from devices that were granted ATS and PRI, while CR0.PRIQEN is 1. StreamID is as the guest knows it. "

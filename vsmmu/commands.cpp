@@ -296,6 +296,8 @@ void VSmmu::finish_all() {
 
 // What a queue held when the SYNC completed is at most what fits, however fast others fill it.
 [[gnu::noinline]] bool VSmmu::drain_events(Bounds& left) {
+  constexpr unsigned kLook =
+      16;  // a look at a queue full of others' records takes as long as so many of the guest's own
   for (; draining_ != 0; draining_ &= draining_ - 1) {
     stage2::SmmuPort& port = *fanout_.backings()[static_cast<std::size_t>(std::countr_zero(draining_))].port;
     if (to_drain_ == 0) to_drain_ = 1u << port.capabilities().idr1.get<smmu::IDR1::EVENTQS>();
@@ -303,7 +305,7 @@ void VSmmu::finish_all() {
       if (left.events == 0) return false;
       const unsigned most = std::min(left.events, to_drain_);
       const unsigned drained = drain_.drain_events(port, most);
-      left.events -= drained;
+      left.events -= std::min(left.events, std::max(drained, kLook));
       to_drain_ = drained < most ? 0 : to_drain_ - drained;
     }
   }

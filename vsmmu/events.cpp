@@ -50,6 +50,11 @@ std::optional<EventReport> VSmmu::handle_event(stage2::SmmuPort& smmu, const smm
       case EventOwner::host: ++host_events_; break;
       case EventOwner::quiet: break;
       case EventOwner::guest: {
+        if (report.flooding) {  // and is silenced soon: as if the queue had no room any more
+          ++events_lost_;
+          (void)flag_overflow(registers_);
+          break;
+        }
         const Delivered delivered = deliver_event(registers_, memory_, announced_.evtq_log2(), rebuilt.event);
         report.delivery = delivered.outcome;
         if (delivered.outcome == Delivery::written) {

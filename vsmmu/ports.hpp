@@ -41,11 +41,12 @@ class Interrupts {
   ~Interrupts() = default;
 };
 
-// The physical event queues. A guest's CMD_SYNC promises that earlier fault events are visible (4.7.3).
+// The physical event queues. A guest's CMD_SYNC promises that earlier fault events of its own are visible (4.7.3).
 class EventDrain {
  public:
-  // Hands events that `smmu` has recorded to their vSMMUs (VSmmu::handle_event), oldest first and at most `most`, before it
-  // returns. Returns how many: fewer than `most` if none was left. Called with no lock of the vSMMU held.
+  // Hands events of this vSMMU's streams that `smmu` has recorded to it (VSmmu::handle_event), oldest first and at most
+  // `most`, before it returns. Returns how many: fewer than `most` if none was left. Others' records may wait for the
+  // interrupt: their delivery is not this guest's to pay. Called with no lock of the vSMMU held.
   [[nodiscard]] virtual unsigned drain_events(stage2::SmmuPort& smmu, unsigned most) = 0;
   // False: `smmu` has recorded nothing that is not handed over yet, nor is anybody in the middle of handing over. A
   // cheap look, for each SYNC.

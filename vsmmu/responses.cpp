@@ -75,8 +75,10 @@ void VSmmu::tick() {
     const SpinLock::Guard guard{lock_};
     stalls_.age();
     for (std::size_t i = 0; i < stream_count_; ++i) {
-      streams_[i].budget.refill();
-      streams_[i].overflows.refill();
+      Stream& s = streams_[i];
+      s.budget.refill();
+      if (s.silenced && s.repaired && s.budget.may_repair()) deferred_.store(true);
+      s.overflows.refill();
     }
   }
   for (;;) {
@@ -90,7 +92,7 @@ void VSmmu::tick() {
     send(*late->port, smmu::resume(late->sid, late->stag, smmu::ResumeAction::terminate_abort));
   }
   retry_stalls();
-  if (deferred_.load() && try_own(Owner::administration) == Owner::nobody) disown();
+  silence_floods();
 }
 
 // --- Page requests ---------------------------------------------------------------------------------------------------

@@ -149,7 +149,7 @@ bool VSmmu::in_place(const Stream& s, const Target& t) {
   return s.use && t.kind == s.kind && t.ste == s.installed && t.cd == s.cd;
 }
 
-// Delivers what the instance's queue holds of a configuration before it is forgotten. Not without end: whoever floods
+// Delivers what the instance's queue holds of a configuration before it is forgotten. Not without end: a device that floods
 // the queue meanwhile gets records of a time that has passed.
 void VSmmu::drain_before_change(const Backing& b) {
   constexpr std::uint64_t kMost = 12;  // log2
@@ -279,9 +279,29 @@ bool VSmmu::take_out(Stream& s) {
   return true;
 }
 
+// A stream that floods, or has flooded, is heard again when the guest has invalidated its configuration and the budget allows
+// it. Until then it aborts; what the guest asks for is remembered.
+void VSmmu::keep_silent(Stream& s, Target& target) {
+  const SpinLock::Guard guard{lock_};
+  if (s.flooded && !s.silenced) ++counters_.silenced;
+  s.silenced = s.silenced || s.flooded;
+  s.flooded = false;
+  if (!s.silenced) return;
+  s.repaired = !s.budget.repair();
+  s.silenced = s.repaired;
+  if (!s.silenced) return;
+  target.ste = abort_ste();
+  target.kind = s.kind;
+  target.fault.reset();
+  target.cd.reset();
+  target.context.reset();
+}
+
 // Makes the physical STE what the guest asks for, for the reason `why`. True if a new STE was (to be) installed.
 bool VSmmu::update(Stream& s, Pending why) {
-  const Target target = target_of(s, why != Pending::cd);
+  Target target = target_of(s, why != Pending::cd);
+  if (s.silenced || s.flooded) [[unlikely]]
+    keep_silent(s, target);
   const bool same = in_place(s, target);
   if (same) {
     // The guest has invalidated its configuration: context descriptors cached through an unchanged STE must go too. But a
@@ -301,9 +321,6 @@ bool VSmmu::update(Stream& s, Pending why) {
   const SpinLock::Guard guard{lock_};
   s.vste = target.vste;
   s.fault = target.fault;
-  if (why == Pending::cd) return !same;  // speaks of a stream that is in use
-  s.flooded = false;
-  s.budget.repaired();
   return !same;
 }
 
@@ -316,37 +333,46 @@ void VSmmu::atc_timed_out(VStreamID vsid) {
   deferred_.store(true);
 }
 
-void VSmmu::act_on_deferred() {
+bool VSmmu::act_on_deferred() {
   deferred_.store(false);  // whatever comes from now on is for the next time
   unsigned left = bounds_.installs;
   for (std::size_t i = 0; i < stream_count_; ++i) {
     if (left == 0) {  // and so is the rest
       deferred_.store(true);
-      return;
+      return true;
     }
     Stream& s = streams_[i];
     bool fence = false;
     bool silent = false;
+    bool heard = false;
     {
       const SpinLock::Guard guard{lock_};
       s.fenced = s.fenced || s.timed_out;
       fence = s.timed_out && s.use;
-      silent = s.flooded && s.use;
+      silent = s.flooded && s.use && !s.silenced;
+      heard = !silent && s.silenced && s.repaired && s.use && s.budget.repair();
       s.timed_out = s.flooded = false;
+      s.silenced = (s.silenced || silent) && !heard;
+      if (silent || heard) s.repaired = false;
     }
-    if (!fence && !silent) continue;
+    if (!fence && !silent && !heard) continue;
     Target target;
-    target.vste = s.vste;
-    target.ste = abort_ste();
-    target.kind = s.kind;
-    if (target.ste == s.installed) continue;
-    --left;
+    if (heard) {
+      target = target_of(s, false);
+    } else {
+      target.vste = s.vste;
+      target.ste = abort_ste();
+      target.kind = s.kind;
+    }
     if (silent) ++counters_.silenced;
-    if (!replace(s, target, !s.fenced)) {  // not expected: it needs no memory
+    if (in_place(s, target)) continue;
+    --left;
+    if (!replace(s, target, !s.fenced)) {  // only if it is to be heard: aborting needs no memory
       ++counters_.install_failures;
       (void)take_out(s);
     }
   }
+  return false;
 }
 
 }  // namespace weir::vsmmu

@@ -52,14 +52,14 @@ enum class Progress : std::uint8_t {
 // What is left takes interrupts of the guest's own and of others in between (Progress::again). Beyond these bounds an exit
 // does: what one command more takes (at most 64 commands for each instance, where ranges are emulated), one SYNC's
 // completion and signal; for an install, at most 7 SYNCs (5 steps of an STE, an ATC_INV, host ASIDs made clean), each
-// awaited, and an event queue drained (4096 records); and what the physical queues make it wait for room, which
+// awaited, and its own events drained (4096 records at most); and what the physical queues make it wait for room, which
 // hyp/smmu/command_queue.hpp bounds.
 struct Bounds {
   unsigned commands = 256;  // and STEs read
   unsigned pushed = 2048;   // commands for physical queues
   unsigned polls = 20000;   // of SYNCs that have not completed
   unsigned installs = 8;    // STEs, each of which waits for hardware
-  unsigned events = 256;    // drained from physical event queues for a SYNC
+  unsigned events = 256;    // of its own, drained from physical event queues for a SYNC
   // Not of an exit: with more TLB invalidations than this for one instance and one SYNC, one of everything follows them
   // instead of the rest.
   unsigned widen = 256;
@@ -99,8 +99,10 @@ struct Stream {
   bool atc_issued = false;               // an ATC_INV that no SYNC of the guest has completed; the owner's alone
   std::optional<StreamConfig> previous;  // while the STE is being replaced: events may still be about this one
   EventBudget budget;
-  EventBudget overflows;  // page requests that found the guest's queue full: above it, they fail
-  bool flooded = false;   // the budget is used up: to abort silently until the guest next invalidates its configuration
+  EventBudget overflows;   // page requests that found the guest's queue full: above it, they fail
+  bool flooded = false;    // the budget is used up: to be silenced,
+  bool silenced = false;   // which it is: it aborts, whatever the guest asks for
+  bool repaired = false;   // silenced, and the guest has invalidated its configuration since: waits for the budget
   bool timed_out = false;  // see atc_timed_out(): to be fenced,
   bool fenced = false;     // which it is
 };
@@ -172,6 +174,11 @@ class VSmmu {
   // An invalidation of the device's own translations was not answered: the stream aborts, without ATS, until it is
   // attached anew. Takes effect later (tick(), or the next store); may be called anywhere.
   void atc_timed_out(VStreamID vsid);
+  // After events were delivered, with no lock held: silences streams that flood, here or on the pCPU that owns the command
+  // side now.
+  void silence_floods() {
+    if (deferred_.load() && try_own(Owner::administration) == Owner::nobody) disown();
+  }
   // Some ten times a second, from one pCPU at a time: terminates stalls that the guest has not answered, refills event
   // budgets, and does what could not be done at once (floods, atc_timed_out()).
   void tick();
@@ -219,8 +226,13 @@ class VSmmu {
     return was;
   }
   void disown() {
-    if (deferred_.load()) act_on_deferred();
-    owner_.store(Owner::nobody);
+    for (;;) {
+      const bool rest = deferred_.load() && act_on_deferred();
+      owner_.store(Owner::nobody);
+      // What was deferred in between has found an owner, who has not seen it.
+      if (rest || !deferred_.load() || try_own(Owner::administration) != Owner::nobody) [[likely]]
+        return;
+    }
   }
 
   [[nodiscard]] static std::expected<void, CreateFailure> join(Backing& b, stage2::S2Domain& domain, bool precise);
@@ -297,8 +309,11 @@ class VSmmu {
   bool update(Stream& s, Pending why);
   void drain_before_change(const Backing& b);
   void count_use(Backing& b, const smmu::Ste& before, const smmu::Ste& after);
-  // For the owner: silences streams that flood, fences those whose device does not answer.
-  [[gnu::cold]] void act_on_deferred();
+  // For the owner: silences streams that flood and ends that when they may be heard again, fences those whose device does
+  // not answer. True: the bound was reached, and the rest is for the next time.
+  [[gnu::cold]] bool act_on_deferred();
+  // What `target` is while the stream has to be silent.
+  void keep_silent(Stream& s, Target& target);
 
   [[nodiscard]] Stream* find(const stage2::SmmuPort& smmu, StreamID sid);  // with lock_ held
   // Terminates what is stalled: of `s`, or of all streams.

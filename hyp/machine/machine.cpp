@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <memory>
 
+#include "hyp/arch/pcpu.hpp"
 #include "hyp/gic/gic.hpp"
 #include "hyp/log/log.hpp"
 #include "hyp/machine/ecam.hpp"
 #include "hyp/machine/smmu_mmio.hpp"
+#include "hyp/machine/tick.hpp"
 #include "hyp/mem/pages.hpp"
 #include "stage2/support/make.hpp"
 
@@ -41,12 +43,21 @@ void* map_or_panic(const MemoryRange& range, std::string_view name) {
   return *mapped;
 }
 
+// Has the interrupt's handler run again, for records that it has left. At once only where no vCPU runs: elsewhere the guest
+// goes on for kPauseUs, several times as long as a handler takes.
+void resume(std::uint32_t intid) {
+  constexpr std::uint64_t kPauseUs = 200;
+  if (intid == 0) return;
+  if (this_pcpu().vcpu == nullptr) return gic_set_pending(intid, 0, true);
+  machine_pend_soon(intid, kPauseUs);
+}
+
 void on_event_interrupt(void* context) {
   auto& smmu = *static_cast<SmmuInstance*>(context);
   const bool more = smmu.drain_events(kEventsPerInterrupt) == kEventsPerInterrupt;
   // Not only when the queue is empty: what it does may be the end of a storm.
   if (after_events != nullptr) after_events();
-  if (more) machine_more_events(smmu.index());
+  if (more) resume(event_intids[smmu.index()]);
 }
 
 void on_error_interrupt(void* context) {
@@ -58,7 +69,7 @@ void on_pri_interrupt(void* context) {
   auto& smmu = *static_cast<SmmuInstance*>(context);
   const bool more = smmu.drain_page_requests(kEventsPerInterrupt) == kEventsPerInterrupt;
   if (after_events != nullptr) after_events();
-  if (more && pri_intids[smmu.index()] != 0) gic_set_pending(pri_intids[smmu.index()], 0, true);
+  if (more) resume(pri_intids[smmu.index()]);
 }
 
 // One interrupt for all of them.
@@ -129,6 +140,12 @@ void machine_start_smmus(const Platform& platform) {
 
 void machine_more_events(unsigned index) {
   if (event_intids[index] != 0) gic_set_pending(event_intids[index], 0, true);
+}
+
+void machine_route_smmu(const Platform& platform, unsigned index, unsigned pcpu) {
+  const Smmu& wires = platform.smmus[index];
+  for (const auto& interrupt : {wires.event_queue, wires.pri_queue, wires.global_error})
+    if (interrupt) gic_route_spi(interrupt->intid, pcpu);
 }
 
 void machine_after_events(void (*hook)()) { after_events = hook; }

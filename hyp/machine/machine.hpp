@@ -25,9 +25,11 @@ void machine_start_smmus(const Platform& platform);
 // while they are.
 void machine_after_events(void (*hook)());
 
-// An SMMU's event queue may hold more than its reader took, for which the SMMU raises no interrupt: has the handler run
-// again.
+// Has the handler of the SMMU's event interrupt run, for what the SMMU raises none.
 void machine_more_events(unsigned index);
+
+// The SMMU's interrupts go to that pCPU. When VMs have their devices; until then to the boot pCPU.
+void machine_route_smmu(const Platform& platform, unsigned index, unsigned pcpu);
 
 // nullptr: there is no usable SMMU of that index (into Platform::smmus).
 [[nodiscard]] SmmuInstance* machine_smmu(unsigned index);

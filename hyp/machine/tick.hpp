@@ -15,6 +15,9 @@ void machine_tick_init(const Timers& timers, bool (*work)());
 // There is something to do. Callable on any pCPU, with any lock held; costs one load while the clock runs.
 void machine_want_tick();
 
+// Makes the physical SPI pending in `us` microseconds, or with what this pCPU has asked for before. In a handler of it.
+void machine_pend_soon(std::uint32_t intid, std::uint64_t us);
+
 [[nodiscard]] std::uint64_t machine_ticks();  // so far
 
 }  // namespace weir

@@ -1,6 +1,7 @@
 #include "hyp/smmu/instance.hpp"
 
 #include <bit>
+#include <optional>
 
 #include "guest-abi/smmu/print.hpp"
 #include "hyp/log/log.hpp"
@@ -78,6 +79,7 @@ const char* SmmuInstance::missing_feature() const {
 }
 
 bool SmmuInstance::init_event_queue() {
+  static_assert(kMostEvents == 1U << kEventLog2);
   const auto log2 = std::min(kEventLog2, capabilities_.idr1.get<IDR1::EVENTQS>());
   events_mask_ = (std::uint32_t{2} << log2) - 1;
   const auto memory = hardware_.allocate(std::max<std::size_t>(event_capacity() * sizeof(smmu::Event), kPage4K));
@@ -179,13 +181,66 @@ bool SmmuInstance::events_pending() {
   return ((hardware_.read(Reg::EVENTQ_PROD) ^ events_delivered_.load(std::memory_order_acquire)) & events_mask_) != 0;
 }
 
-unsigned SmmuInstance::deliver_events(unsigned most) {
+unsigned SmmuInstance::deliver_events_of(const void* client, unsigned most) {
+  using smmu::EVENTQ_PROD;
+  const SpinLock::Guard guard{events_lock_};
+  const auto prod = read<EVENTQ_PROD>(hardware_, Reg::EVENTQ_PROD);
+  const std::uint32_t end = prod.get<EVENTQ_PROD::WR>() & events_mask_;
+  const std::uint32_t begin = events_delivered_.load(std::memory_order_relaxed);
+  std::optional<std::uint32_t> foreign;  // the StreamID of the last record that is another client's
+  unsigned done = 0;
+  for (std::uint32_t at = begin; at != end && done < most; at = (at + 1) & events_mask_) {
+    const std::uint32_t slot = at & (events_mask_ >> 1);
+    std::uint64_t& early = delivered_early_[slot / 64];
+    const std::uint64_t bit = std::uint64_t{1} << slot % 64;
+    if ((early & bit) != 0) continue;
+    const smmu::Event* record = &events_[slot];
+    hardware_.collect(record, sizeof *record);
+    const std::uint32_t sid = record->get<smmu::Event::StreamID>();
+    if (sid == foreign) continue;
+    StreamOwner* const owner = owner_of(StreamID{sid});
+    if (owner == nullptr || owner->client != client) {
+      foreign = sid;
+      continue;
+    }
+    early |= bit;
+    ++event_count_;
+    ++done;
+    owner->on_event(*this, smmu::Event{*record});
+  }
+  // Makes room at once where no other client's record is in the way.
+  std::uint32_t head = begin;
+  while (head != end && take_early(head)) head = (head + 1) & events_mask_;
+  if (head != begin) consume_events(prod, head);
+  return done;
+}
+
+// Up to `at`, and tells of an overflow.
+void SmmuInstance::consume_events(smmu::EVENTQ_PROD prod, std::uint32_t at) {
   using smmu::EVENTQ_CONS;
+  const bool overflow = prod.get<smmu::EVENTQ_PROD::OVFLG>();
+  if (overflow != overflow_acknowledged_) tell_of_event_overflow();
+  overflow_acknowledged_ = overflow;
+  const auto cons = EVENTQ_CONS{}.set<EVENTQ_CONS::RD>(at).set<EVENTQ_CONS::OVACKFLG>(overflow);
+  hardware_.write_after_loads(Reg::EVENTQ_CONS, cons.words[0]);
+  events_delivered_.store(at, std::memory_order_release);
+}
+
+bool SmmuInstance::take_early(std::uint32_t at) {
+  const std::uint32_t slot = at & (events_mask_ >> 1);
+  const std::uint64_t bit = std::uint64_t{1} << slot % 64;
+  const bool early = (delivered_early_[slot / 64] & bit) != 0;
+  delivered_early_[slot / 64] &= ~bit;
+  return early;
+}
+
+unsigned SmmuInstance::deliver_events(unsigned most) {
   using smmu::EVENTQ_PROD;
   const auto prod = read<EVENTQ_PROD>(hardware_, Reg::EVENTQ_PROD);
   unsigned done = 0;
   std::uint32_t at = events_delivered_.load(std::memory_order_relaxed);
   for (; at != (prod.get<EVENTQ_PROD::WR>() & events_mask_) && done < most; ++done, at = (at + 1) & events_mask_) {
+    if (take_early(at)) continue;
     const smmu::Event* record = &events_[at & (events_mask_ >> 1)];
     hardware_.collect(record, sizeof *record);
     const smmu::Event event = *record;
@@ -201,12 +256,7 @@ unsigned SmmuInstance::deliver_events(unsigned most) {
     }
   }
   const bool overflow = prod.get<EVENTQ_PROD::OVFLG>() != overflow_acknowledged_;
-  if (overflow) tell_of_event_overflow();
-  if (done == 0 && !overflow) return 0;
-  overflow_acknowledged_ = prod.get<EVENTQ_PROD::OVFLG>();
-  const auto cons = EVENTQ_CONS{}.set<EVENTQ_CONS::RD>(at).set<EVENTQ_CONS::OVACKFLG>(overflow_acknowledged_);
-  hardware_.write_after_loads(Reg::EVENTQ_CONS, cons.words[0]);
-  events_delivered_.store(at, std::memory_order_release);
+  if (done != 0 || overflow) consume_events(prod, at);
   return done;
 }
 

@@ -9,9 +9,11 @@
 #include "guest-abi/smmu/print.hpp"
 #include "hyp/arch/barriers.hpp"
 #include "hyp/arch/cache.hpp"
+#include "hyp/arch/pcpu.hpp"
 #include "hyp/gic/vgic.hpp"
 #include "hyp/log/log.hpp"
 #include "hyp/machine/grace.hpp"
+#include "hyp/machine/interrupt_home.hpp"
 #include "hyp/machine/machine.hpp"
 #include "hyp/machine/tick.hpp"
 #include "hyp/machine/wall_clock.hpp"
@@ -57,7 +59,7 @@ const char* reason(stage2::Error e) {
 class Binding final : public StreamOwner {
  public:
   Binding(Vm& vm, const DeviceConfig& config, const pci::Function& f, SmmuInstance& on, vsmmu::VSmmu& vsmmu)
-      : StreamOwner{f.stream->stream}, smmu{on}, vm_{vm}, config_{config}, vsmmu_{vsmmu} {}
+      : StreamOwner{f.stream->stream, &vsmmu}, smmu{on}, vm_{vm}, config_{config}, vsmmu_{vsmmu} {}
 
   [[nodiscard]] VStreamID vsid() const { return VStreamID{pci::Rid{0, config_.slot, 0}.value()}; }
   [[nodiscard]] const DeviceConfig& config() const { return config_; }
@@ -80,6 +82,7 @@ class Binding final : public StreamOwner {
   const DeviceConfig& config_;
   vsmmu::VSmmu& vsmmu_;
   std::uint64_t host_events_ = 0;
+  std::atomic<bool> flood_{false};
   std::atomic<bool> punish_{false};
   std::atomic<bool> hung_{false};
 };
@@ -88,6 +91,12 @@ class Binding final : public StreamOwner {
 constexpr unsigned kTicksOfInterest =
     std::max<unsigned>(vsmmu::kStallTicks, vsmmu::EventBudget::kBurst / vsmmu::EventBudget::kRefill) + 8;
 constinit std::atomic<unsigned> quiet_ticks{0};
+constinit std::atomic<bool> to_act{false};  // some Binding::act() has something to do
+
+void set(std::atomic<bool>& flag) {
+  flag.store(true);
+  to_act.store(true);
+}
 
 void something_happened() {
   quiet_ticks.store(0, std::memory_order_relaxed);
@@ -98,6 +107,7 @@ void Binding::on_event(SmmuInstance& from, const smmu::Event& event) {
   something_happened();
   const auto report = vsmmu_.handle_event(from, event);
   if (!report) return;
+  if (report->flooding) set(flood_);
   if (report->owner == vsmmu::EventOwner::stage2) violation(event);
   if (report->owner == vsmmu::EventOwner::host && std::has_single_bit(++host_events_)) {
     Text<200> text;
@@ -121,7 +131,7 @@ void Binding::on_page_requests_lost(SmmuInstance& from) {
 
 void Binding::on_atc_timeout(SmmuInstance&) {
   vsmmu_.atc_timed_out(vsid());
-  hung_.store(true);
+  set(hung_);
   something_happened();
 }
 
@@ -135,10 +145,11 @@ void Binding::violation(const smmu::Event& event) {
         static_cast<unsigned long long>(violations), TEXT(vm_.name()), TEXT(config_.name), TEXT(policy),
         TEXT(text.view()));
   }
-  if (config_.on_violation != ViolationPolicy::log) punish_.store(true);
+  if (config_.on_violation != ViolationPolicy::log) set(punish_);
 }
 
 void Binding::act() {
+  if (flood_.exchange(false)) vsmmu_.silence_floods();
   if (punish_.exchange(false)) punish();
   if (hung_.exchange(false)) {
     vm_.pci->fence(config_.slot);
@@ -177,6 +188,7 @@ struct Devices {
 constinit std::array<std::unique_ptr<Devices>, kMaxVms> all;
 
 void act_on_events() {
+  if (!to_act.exchange(false)) return;
   for (const auto& devices : all) {
     if (!devices) continue;
     for (const auto& binding : devices->bindings)
@@ -225,7 +237,7 @@ std::expected<void, DeviceError> make_vsmmu(Vm& vm, Devices& devices, unsigned i
   const vsmmu::Surroundings surroundings{
       .memory = device->memory(),
       .interrupts = *device,
-      .drain = physical_events(),
+      .drain = *device,
       .domain = vm.domain(),
       .pages = device->pages(),
       .hidden = {.pages = &hidden, .base = guest_map::hidden_cds(index), .bytes = guest_map::kHiddenCdBytes}};
@@ -400,7 +412,38 @@ std::expected<void, DeviceError> attach_devices(Vm& vm, const Platform& platform
   return ok;
 }
 
-void start_device_clock(const Platform& platform) { machine_tick_init(platform.timers, on_tick); }
+bool devices_to_act() { return to_act.load(std::memory_order_relaxed); }
+
+namespace {
+
+bool owns_streams_of(Vm& vm, const SmmuInstance& smmu) {
+  for (const auto& binding : all[vm.id()]->bindings)
+    if (binding && &binding->smmu == &smmu) return true;
+  return false;
+}
+
+// Each SMMU's interrupts go where they cost a VM that has devices there, or nobody.
+void route_interrupts(const Platform& platform) {
+  for (unsigned i = 0; i < machine_smmu_count(); ++i) {
+    const SmmuInstance* smmu = machine_smmu(i);
+    if (smmu == nullptr) continue;
+    StaticVector<PcpuUse, kMaxPcpus> uses;
+    for (unsigned p = 0; p < pcpu_count(); ++p) {
+      Vcpu* const vcpu = pcpu(p).vcpu;
+      static_cast<void>(uses.push_back({.online = pcpu(p).online,
+                                        .idle = vcpu == nullptr,
+                                        .owns = vcpu != nullptr && owns_streams_of(vcpu->vm(), *smmu)}));
+    }
+    machine_route_smmu(platform, i, interrupt_home({uses.data(), uses.size()}, i));
+  }
+}
+
+}  // namespace
+
+void start_device_clock(const Platform& platform) {
+  machine_tick_init(platform.timers, on_tick);
+  route_interrupts(platform);
+}
 
 // DMA stops first, then the functions fall silent; nobody hears of events any more once the streams have no owner.
 void detach_devices(Vm& vm) {

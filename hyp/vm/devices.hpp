@@ -37,6 +37,9 @@ struct DeviceError {
 [[nodiscard]] std::expected<void, DeviceError> attach_devices(Vm& vm, const Platform& platform,
                                                               std::span<const VmConfig> vms);
 
+// Events have been delivered that the machine's event interrupt has to act upon (machine_after_events).
+[[nodiscard]] bool devices_to_act();
+
 // Once, when all VMs have their devices and each vCPU its pCPU: the clock for what is done late.
 void start_device_clock(const Platform& platform);
 

@@ -4,27 +4,19 @@
 #include "hyp/gic/vgic.hpp"
 #include "hyp/machine/machine.hpp"
 #include "hyp/mem/pages.hpp"
+#include "hyp/vm/devices.hpp"
 
 namespace weir {
-namespace {
 
-class Drain final : public vsmmu::EventDrain {
- public:
-  [[nodiscard]] unsigned drain_events(stage2::SmmuPort& smmu, unsigned most) override {
-    auto& instance = static_cast<SmmuInstance&>(smmu);
-    const unsigned drained = instance.drain_events(most);
-    if (drained == most) machine_more_events(instance.index());
-    return drained;
-  }
-  [[nodiscard]] bool events_pending(stage2::SmmuPort& smmu) override {
-    return static_cast<SmmuInstance&>(smmu).events_pending();
-  }
-};
-constinit Drain drain;
+unsigned VsmmuDevice::drain_events(stage2::SmmuPort& smmu, unsigned most) {
+  auto& instance = static_cast<SmmuInstance&>(smmu);
+  const unsigned drained = instance.deliver_events_of(device.get(), most);
+  // What they call for is done where the interrupt is taken.
+  if (drained != 0 && devices_to_act()) machine_more_events(instance.index());
+  return drained;
+}
 
-}  // namespace
-
-vsmmu::EventDrain& physical_events() { return drain; }
+bool VsmmuDevice::events_pending(stage2::SmmuPort& smmu) { return static_cast<SmmuInstance&>(smmu).events_pending(); }
 
 VsmmuDevice::~VsmmuDevice() {
   for (const PA page : pages_)

@@ -16,10 +16,7 @@
 
 namespace weir {
 
-// Event queues of physical SMMUs, for a guest's SYNC.
-[[nodiscard]] vsmmu::EventDrain& physical_events();
-
-class VsmmuDevice final : public MmioDevice, public vsmmu::Interrupts {
+class VsmmuDevice final : public MmioDevice, public vsmmu::Interrupts, public vsmmu::EventDrain {
  public:
   // The `index`th vSMMU of `vm`.
   VsmmuDevice(Vm& vm, unsigned index) : vm_{vm}, index_{index} {}
@@ -41,6 +38,10 @@ class VsmmuDevice final : public MmioDevice, public vsmmu::Interrupts {
   void send_event() override;
   // To the VM's RAM, or an SPI by message. Its GIC has no ITS that could take an event of a vSMMU.
   [[nodiscard]] bool message(IPA to, std::uint32_t data) override;
+
+  // Of `device` alone: it is the client of its streams' owners (StreamOwner).
+  [[nodiscard]] unsigned drain_events(stage2::SmmuPort& smmu, unsigned most) override;
+  [[nodiscard]] bool events_pending(stage2::SmmuPort& smmu) override;
 
   std::unique_ptr<vsmmu::VSmmu> device;
 

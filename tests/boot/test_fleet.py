@@ -171,3 +171,27 @@ def test_flood():
     count = int(flood[0].split()[-2])
     assert count > 10000, f"a flood of {count} commands {log}"
     expect_ok(result, "fleet")
+
+
+@limit(160)
+def test_flood_of_faults():
+    """A device that does nothing but fault, and a guest that repairs it all the time: as many events are delivered as its budget
+    allows. Another VM's SYNCs, on the same SMMU, are as fast as ever, counted in instructions (-icount: one for each ns; but for the
+    few that fall into the other CPU's turn)."""
+    made = Machine("fleet-faults", smmus=1, cpus=2, memory="512M", icount=True)
+    for n in range(2):
+        made.devices += [f"pcie-root-port,id=rp{n},bus=pcie.0,addr={slot(n)},chassis={n},slot={n}", f"{TESTDEV},bus=rp{n}"]
+    text = manifest(vm("victim", "rounds=10000 measure wait vm=0", 1, {"all": (range(1), [(0, 0)])}),
+                    vm("flood", "faults wait vm=1", 1, {"all": (range(1), [(0, 1)])}))
+    hot = "\x1d"
+    result = boot(made, text, {"fleet.bin": payload("fleet")}, limit=140, replies=[
+        ("(?s)guest: fleet: ready.*guest: fleet: ready", f"{hot}0g{hot}1g"), (r"SYNCs \d+, late .* ns", f"{hot}1q")])
+    log = f"(log: {result.path / 'console.log'})"
+    expect_ok(result, "fleet")
+    events = re.search(r"weir: vm flood vsmmu all: exits .*; events (\d+) \(lost (\d+)\)", result.log)
+    ticks = re.search(r"ticks of the clock for late work: (\d+)", result.log)
+    assert events and int(events[1]) + int(events[2]) > 16384, f"no flood {log}"
+    most = 16384 + 512 * int(ticks[1] if ticks else 0) + 600  # and what is in the physical queue
+    assert int(events[1]) + int(events[2]) <= most, f"{events[1]} events and {events[2]} lost; the budget is {most} {log}"
+    late = re.search(r"SYNCs (\d+), late (\d+)", result.log)
+    assert late and int(late[2]) <= int(late[1]) // 100, f"{late and late[0]} {log}"

@@ -2,7 +2,7 @@
 # sanitizers: a mutant is compiled and linked in seconds. Included by the Makefile.
 
 mutation := build/mutation
-mutation_tests := $(foreach folder,tests/conformance tests/model tests/unit/fakes tests/unit/model tests/unit/smmu tests/unit/stage2 tests/unit/support \
+mutation_tests := $(foreach folder,tests/conformance tests/model tests/unit/fakes tests/unit/gic tests/unit/model tests/unit/smmu tests/unit/stage2 tests/unit/support \
     tests/unit/vm tests/unit/vsmmu tests/unit/cpu tests/unit/patch,\
     $(filter $(folder)/%,$(test_sources)))
 MUTATION_CXXFLAGS := -std=c++23 -O1 -I.

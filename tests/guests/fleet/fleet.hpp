@@ -102,6 +102,14 @@ constexpr std::uint64_t iova_of(unsigned cpu, unsigned slot) {
 void work(unsigned cpu, unsigned rounds);
 // Fills the command queues of the units cpu, cpu + cpus, ... as fast as it goes until the operator types `q`.
 void flood(unsigned cpu);
+void flood_with_faults();
+// How long a TLBI and its SYNC take, `rounds` times: the longest in ns, and how often longer than kLateNs.
+inline constexpr std::uint64_t kLateNs = 20'000;
+struct Delays {
+  std::uint64_t longest = 0;
+  unsigned late = 0;
+};
+Delays measure_syncs(unsigned rounds);
 
 struct Totals {
   std::atomic<unsigned> changes{0}, dma{0}, stale{0}, repointed{0}, recycled{0}, interrupts{0};

@@ -2,8 +2,8 @@
 // no access through a mapping that is gone after its SYNC. The iommu-testdevs compare with *physical* addresses.
 //
 // bootargs: `devices=N` and `cpus=N` that there must be; `rounds=N` for each CPU; `flood` or `flood=N`: nothing but commands, until
-// `q` is typed or there were N; `vm=N`: different ones in VMs beside each other; `wait`: begin when `g` is typed; `late-events`; `bare` on QEMU
-// without Weir; `verbose`.
+// `q` is typed or there were N; `faults` or `faults=N`: nothing but faults of a device; `measure`: how long SYNCs take; `vm=N`:
+// different ones in VMs beside each other; `wait`: begin when `g` is typed; `late-events`; `bare` on QEMU without Weir; `verbose`.
 #include "tests/guests/bare/exceptions.hpp"
 #include "tests/guests/bare/gic.hpp"
 #include "tests/guests/bare/pci.hpp"
@@ -229,7 +229,17 @@ void guest_main() {
     wait_for('g');
   }
   check(flooding ? "flood" : "work");
-  if (flooding) say("flooding");
+  if (flooding || machine().has_option("faults")) say("flooding");
+  if (machine().has_option("faults")) {
+    flood_with_faults();
+    return say("flooded with faults");
+  }
+  if (machine().has_option("measure")) {
+    const Delays d = measure_syncs(rounds);
+    weir::Text<100> text;
+    text.put("SYNCs ").dec(rounds).put(", late ").dec(d.late).put(", at most ").dec(d.longest).put(" ns");
+    return say(text.view());
+  }
   for (unsigned cpu = 1; cpu < the_fleet.cpus; ++cpu)
     expect(start_cpu(cpu, run_cpu, cpu) == psci::kSuccess, "CPU_ON", cpu);
   run_cpu(0);

@@ -199,7 +199,7 @@ class GuestMachine final : public Machine, public Rig, public vsmmu::Interrupts,
   }
   unsigned drain_events(stage2::SmmuPort& port, unsigned most) override {
     for (auto& i : instances_)
-      if (i.get() == &port) return i->drain_events(most);
+      if (i.get() == &port) return i->deliver_events_of(nullptr, most);
     return 0;
   }
 

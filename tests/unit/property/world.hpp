@@ -38,7 +38,7 @@ class WorldVm final : public vsmmu::Interrupts, public vsmmu::EventDrain {
   void send_event() override {}
   bool message(IPA to, std::uint32_t data) override { return ram.write(to, std::as_bytes(std::span{&data, 1})); }
   unsigned drain_events(stage2::SmmuPort& smmu, unsigned most) override {
-    return static_cast<Port&>(smmu).instance().drain_events(most);
+    return static_cast<Port&>(smmu).instance().deliver_events_of(nullptr, most);
   }
 
   void map(std::uint64_t ipa) {

@@ -383,6 +383,67 @@ TEST_F(EventOverflow, AnAbortIsALossToo) {
 
 // --- Page requests ---------------------------------------------------------------------------------------------------
 
+// A guest's SYNC makes its own events visible; others' are delivered where their interrupt is taken, in the order that they
+// came in.
+TEST_F(SmmuInstanceTest, OnesOwnEventsComeBeforeOthers) {
+  start();
+  const int mine = 0, theirs = 0;
+  Owner one{StreamID{0x900}, &mine}, two{StreamID{0x901}, &mine}, other{StreamID{0x1100}, &theirs};
+  for (Owner* o : {&one, &two, &other}) ASSERT_TRUE(smmu->claim(*o));
+  for (unsigned round = 0; round < 10; ++round) {  // the queue of 8 wraps
+    for (Owner* o : {&one, &two, &other}) o->seen.clear();
+    const std::uint64_t before = smmu->events();
+    for (const std::uint32_t sid : {0x1100U, 0x900U, 0x1100U, 5U, 0x901U, 0x900U, 0x1100U}) hardware.record(fault(sid));
+    EXPECT_EQ(smmu->deliver_events_of(&mine, 2), 2u) << "bounded";
+    EXPECT_EQ(smmu->deliver_events_of(&mine, 64), 1u);
+    EXPECT_EQ(smmu->deliver_events_of(&mine, 64), 0u);
+    EXPECT_EQ(one.seen.size(), 2u);
+    EXPECT_EQ(two.seen.size(), 1u);
+    EXPECT_EQ(other.seen.size(), 0u);
+    EXPECT_TRUE(smmu->events_pending());
+    EXPECT_EQ(smmu->drain_events(64), 7u);
+    EXPECT_EQ(one.seen.size(), 2u) << "once";
+    EXPECT_EQ(two.seen.size(), 1u);
+    EXPECT_EQ(other.seen.size(), 3u);
+    EXPECT_FALSE(smmu->events_pending());
+    EXPECT_EQ(smmu->events() - before, 7u);
+  }
+  for (Owner* o : {&one, &two, &other}) smmu->release(*o);
+}
+
+TEST_F(SmmuInstanceTest, OnesOwnEventsMakeRoomUnlessOthersAreInTheWay) {
+  start();
+  const int mine = 0, theirs = 0;
+  Owner one{StreamID{0x900}, &mine}, other{StreamID{0x1100}, &theirs};
+  for (Owner* o : {&one, &other}) ASSERT_TRUE(smmu->claim(*o));
+  for (unsigned round = 0; round < 3; ++round) {
+    for (unsigned i = 0; i < smmu->event_capacity(); ++i) hardware.record(fault(0x900));
+    EXPECT_EQ(smmu->deliver_events_of(&mine, 64), smmu->event_capacity());
+    EXPECT_FALSE(smmu->events_pending());
+  }
+  for (const std::uint32_t sid : {0x900U, 0x1100U, 0x900U}) hardware.record(fault(sid));
+  EXPECT_EQ(smmu->deliver_events_of(&mine, 64), 2u);
+  EXPECT_TRUE(smmu->events_pending());
+  EXPECT_EQ(smmu->drain_events(64), 2u) << "the first has gone";
+  EXPECT_EQ(other.seen.size(), 1u);
+  EXPECT_EQ(one.seen.size(), 3u * smmu->event_capacity() + 2);
+  for (Owner* o : {&one, &other}) smmu->release(*o);
+}
+
+// Another device's flood costs a SYNC no look into its owner, and no delivery.
+TEST_F(SmmuInstanceTest, AQueueFullOfOthersEventsIsOnlyLookedAt) {
+  start();
+  const int mine = 0, theirs = 0;
+  Owner one{StreamID{0x900}, &mine}, other{StreamID{0x1100}, &theirs};
+  for (Owner* o : {&one, &other}) ASSERT_TRUE(smmu->claim(*o));
+  for (unsigned i = 0; i < smmu->event_capacity(); ++i) hardware.record(fault(0x1100));
+  for (unsigned i = 0; i < 100; ++i) EXPECT_EQ(smmu->deliver_events_of(&mine, 64), 0u);
+  EXPECT_EQ(other.seen.size(), 0u);
+  EXPECT_EQ(smmu->drain_events(64), smmu->event_capacity());
+  EXPECT_EQ(other.seen.size(), smmu->event_capacity());
+  for (Owner* o : {&one, &other}) smmu->release(*o);
+}
+
 struct Pager final : StreamOwner {
   using StreamOwner::StreamOwner;
   void on_event(SmmuInstance&, const Event&) override {}

@@ -426,6 +426,70 @@ TEST_F(EventQueue, TheOwnerOfTheCommandSideSilences) {
   EXPECT_EQ(machine.smmus[0]->stes[StreamID{0x1108}], vsmmu::abort_ste());
 }
 
+// Where its events are delivered, without waiting for a clock or a store of the guest's.
+TEST_F(EventQueue, AFloodIsSilencedAtOnce) {
+  for (unsigned i = 0; i <= vsmmu::EventBudget::kBurst; ++i) (void)fault();
+  virt.vsmmu->silence_floods();
+  EXPECT_EQ(machine.smmus[0]->stes[StreamID{0x1108}], vsmmu::abort_ste());
+  EXPECT_EQ(virt.vsmmu->counters().silenced, 1u);
+}
+
+// Whatever the guest does: in n ticks it hears of a burst and n refills, and its STE is replaced ever less often.
+TEST_F(EventQueue, AFloodIsBoundedWhateverItsGuestSends) {
+  using vsmmu::EventBudget;
+  constexpr unsigned kTicks = 200;
+  const auto live = [&] { return machine.smmus[0]->stes[StreamID{0x1108}].get<Ste::Config>() == SteConfig::s1_s2; };
+  std::uint64_t before_budget = 0, events = 0;
+  for (unsigned tick = 0; tick < kTicks; ++tick) {
+    for (unsigned n = 0; n < 8; ++n) {
+      guest.submit({cfgi_ste(kVsid.value), smmu::cfgi_all(), sync_none()});
+      for (unsigned i = 0; i < 20'000 && live(); ++i) {
+        ++events;
+        if (fault()->flooding)
+          virt.vsmmu->silence_floods();
+        else
+          ++before_budget;
+      }
+    }
+    if (tick % 16 == 5) {  // as a driver's reset
+      guest.write(Reg::CR0, CR0::CMDQEN::mask | CR0::EVENTQEN::mask);
+      guest.write(Reg::CR0, CR0::CMDQEN::mask | CR0::EVENTQEN::mask | CR0::SMMUEN::mask);
+    }
+    virt.vsmmu->tick();
+  }
+  EXPECT_LE(before_budget, EventBudget::kBurst + kTicks * EventBudget::kRefill);
+  EXPECT_GE(before_budget, EventBudget::kBurst + kTicks * EventBudget::kRefill / 2) << "nor is it cut off for good";
+  const std::uint64_t silenced = virt.vsmmu->counters().silenced;
+  EXPECT_LE(events, before_budget + silenced) << "the first event beyond the budget is the last";
+  EXPECT_LE(silenced, kTicks / 8);
+}
+
+// It is heard again without another command, as soon as the budget allows it.
+TEST_F(EventQueue, ARepairThatCameTooEarlyTakesEffectLater) {
+  const auto config = [&] { return machine.smmus[0]->stes[StreamID{0x1108}].get<Ste::Config>(); };
+  for (unsigned i = 0; i <= vsmmu::EventBudget::kBurst; ++i) (void)fault();
+  guest.submit({cfgi_ste(kVsid.value), sync_none()});
+  EXPECT_EQ(config(), SteConfig::abort);
+  EXPECT_EQ(virt.vsmmu->counters().silenced, 1u);
+  virt.vsmmu->tick();
+  EXPECT_EQ(config(), SteConfig::s1_s2);
+  EXPECT_FALSE(fault()->flooding);
+}
+
+TEST_F(EventQueue, EventsBeyondTheBudgetCountAsLost) {
+  for (unsigned i = 0; i < vsmmu::EventBudget::kBurst; ++i) {
+    (void)fault();
+    guest.write(Reg::EVENTQ_CONS, static_cast<std::uint32_t>(guest.read(Reg::EVENTQ_PROD)));
+  }
+  const std::uint64_t lost = virt.vsmmu->counters().events_lost;
+  const auto before = EVENTQ_PROD{{{static_cast<std::uint32_t>(guest.read(Reg::EVENTQ_PROD))}}};
+  EXPECT_TRUE(fault()->flooding);
+  const auto after = EVENTQ_PROD{{{static_cast<std::uint32_t>(guest.read(Reg::EVENTQ_PROD))}}};
+  EXPECT_EQ(virt.vsmmu->counters().events_lost, lost + 1);
+  EXPECT_EQ(after.get<EVENTQ_PROD::WR>(), before.get<EVENTQ_PROD::WR>());
+  EXPECT_NE(after.get<EVENTQ_PROD::OVFLG>(), before.get<EVENTQ_PROD::OVFLG>());
+}
+
 TEST_F(EventQueue, ASlowTrickleIsNoFlood) {
   for (unsigned second = 0; second < 60; ++second) {
     for (unsigned i = 0; i < 10 * vsmmu::EventBudget::kRefill; ++i) ASSERT_FALSE(fault()->flooding) << second;
