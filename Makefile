@@ -140,12 +140,17 @@ HOST_LDFLAGS := -fsanitize=address,undefined -fuse-ld=lld
 HOST_LIBS := -lgmock_main -lgmock -lgtest -lfdt -lcapstone -lpthread
 
 host_objects := $(patsubst %,build/host/obj/%.o,$(portable_sources))
-test_objects := $(patsubst %,build/host/obj/%.o,$(test_sources))
+test_objects := $(patsubst %,build/host/obj/%.o,$(test_sources) $(call sources,tests/unit,c))
 host: build/host/unit-tests
 build/host/obj/%.cpp.o: %.cpp build/host/flags
 	$(call say,$< (host))
 	@mkdir -p $(@D)
 	$(quiet)clang++-19 $(HOST_CXXFLAGS) $(warnings) $(depends) -c $< -o $@
+# What guests include in C is tested as C.
+build/host/obj/%.c.o: %.c build/host/flags
+	$(call say,$< (host))
+	@mkdir -p $(@D)
+	$(quiet)clang-19 -std=c11 -ffreestanding -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Werror -g -I. $(depends) -c $< -o $@
 # An archive, so that each program takes only what it uses.
 build/host/portable.a: $(host_objects)
 	@rm -f $@; llvm-ar-19 rcs $@ $^

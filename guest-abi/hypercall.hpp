@@ -1,6 +1,8 @@
 // Hypercalls: HVC with the SMC Calling Convention (Arm DEN 0028), vendor-specific hypervisor service range.
 //
-// guest-abi/hypercalls.md explains each call to the author of a guest. What is not defined here returns kNotSupported.
+// guest-abi/hypercalls.md explains each call to the author of a guest; guest-abi/weir_hypercalls.h has the same numbers for
+// drivers in C. What is not defined here returns kNotSupported. Results fit X0 to X3, and a call changes no register but
+// those of its results (DEN 0028, 2.6 and 2.7, has X4 to X17 preserved).
 #pragma once
 
 #include <array>
@@ -43,7 +45,7 @@ inline constexpr std::uint32_t kRevision = function(0xff03);  // returns kMajor 
 static_assert(kCallUid == 0x8600ff01 && kRevision == 0x8600ff03);
 
 inline constexpr std::uint32_t kMajor = 0;
-inline constexpr std::uint32_t kMinor = 2;  // 2: memory calls
+inline constexpr std::uint32_t kMinor = 3;  // 2: memory calls; 3: loan_window, and no result in X4
 inline constexpr std::int64_t kNotSupported = -1;
 
 // UUID d4241911-3404-48cf-bb64-feb53eb9e896, four bytes per register, the first in the lowest byte.
@@ -52,13 +54,14 @@ inline constexpr std::array<std::uint32_t, 4> kUid = {0x111924d4, 0xcf480434, 0x
 // --- Memory calls ----------------------------------------------------------------------------------------------------
 //
 // All are HVC64. Arguments in X1 upwards, in the order of the comments; a Result in X0 and what else comes back in X1
-// upwards. Addresses are IPAs at multiples of 4 KiB, sizes are in pages of 4 KiB and not 0.
+// and X2. Addresses are IPAs at multiples of 4 KiB, sizes are in pages of 4 KiB and not 0.
 //
 // A call does a bounded amount of work, says how many pages are done, and is made again for the rest.
 
 enum class Call : std::uint32_t {
-  features = function(0x0001, true),     // -> X1 Features, X2 PageLimits, X3 first IPA of the loan window, X4 its bytes
+  features = function(0x0001, true),     // -> X1 Features, X2 PageLimits
   vm_id = function(0x0002, true),        // n -> X1 id of the caller (n = 0) or of the n-th VM that it may share with
+  loan_window = function(0x0003, true),  // -> X1 first IPA of the window for loans, X2 its bytes
   relinquish = function(0x0010, true),   // ipa, pages -> X1 done
   reclaim = function(0x0011, true),      // ipa, pages -> X1 done
   share = function(0x0012, true),        // ipa, pages, peer, GrantOptions, handle or 0 -> X1 done, X2 handle
@@ -72,6 +75,26 @@ enum class Call : std::uint32_t {
 };
 constexpr std::uint32_t id(Call call) { return static_cast<std::uint32_t>(call); }
 static_assert(id(Call::features) == 0xc600'0001);
+
+// How many registers from X1 on hold results of a call that Weir has, whatever X0 says. 0: there is no such call.
+constexpr unsigned results(Call call) {
+  switch (call) {
+    case Call::features:
+    case Call::loan_window:
+    case Call::share:
+    case Call::lend:
+    case Call::dirty_start:
+    case Call::dirty_read: return 2;
+    case Call::vm_id:
+    case Call::relinquish:
+    case Call::reclaim:
+    case Call::accept:
+    case Call::release:
+    case Call::take_back:
+    case Call::dirty_stop: return 1;
+  }
+  return 0;
+}
 
 enum class Result : std::int64_t {
   success = 0,         // `done` may still be less than what was asked for: make the call again

@@ -44,10 +44,10 @@ bool reserved_bits(const Record& r) {
   return (r.words[0] & Record::Layout::res0[0]) != 0;
 }
 
-// X0..X4 after a call.
+// X0..X2 after a call.
 struct Answer {
   Result result = Result::success;
-  std::array<std::uint64_t, 4> x{};
+  std::array<std::uint64_t, 2> x{};
 };
 Answer answer(const MemoryOutcome& outcome) { return {outcome.result, {outcome.done, outcome.extra}}; }
 
@@ -62,7 +62,13 @@ Answer features(const VmMemory& memory) {
                           .set<PageLimits::PerCall>(VmMemory::kPagesPerCall)
                           .set<PageLimits::Grants>(stage2::GrantTable::kPerVm)
                           .set<PageLimits::Accepted>(stage2::GrantTable::kAccepted);
-  return {Result::success, {has.words[0], limits.words[0], config.loans.value, config.loan_bytes}};
+  return {Result::success, {has.words[0], limits.words[0]}};
+}
+
+Answer loan_window(const VmMemory& memory) {
+  const VmMemory::Config& config = memory.config();
+  if (!config.calls) return {};
+  return {Result::success, {config.loans.value, config.loan_bytes}};
 }
 
 Answer vm_id(const VmMemory& memory, std::uint64_t n) {
@@ -100,6 +106,7 @@ Answer call(Vm& vm, Call function, const std::uint64_t* x) {
   switch (function) {
     case Call::features: return features(memory);
     case Call::vm_id: return vm_id(memory, x[1]);
+    case Call::loan_window: return loan_window(memory);
     case Call::relinquish: return answer(memory.relinquish(IPA{x[1]}, x[2]));
     case Call::reclaim: return answer(memory.reclaim(IPA{x[1]}, x[2]));
     case Call::share: return offer(memory, x, false);
@@ -132,8 +139,9 @@ bool handle_hypercall(Vcpu& vcpu) {
   }
   const Answer got = call(vcpu.vm(), static_cast<Call>(id.words[0]), x);
   x[0] = static_cast<std::uint64_t>(got.result);
-  if (got.result != Result::not_supported)
-    for (std::size_t i = 0; i < got.x.size(); ++i) x[i + 1] = got.x[i];
+  if (got.result == Result::not_supported) return true;
+  const unsigned used = hypercall::results(static_cast<Call>(id.words[0]));
+  for (std::size_t i = 0; i < used && i < got.x.size(); ++i) x[i + 1] = got.x[i];
   return true;
 }
 

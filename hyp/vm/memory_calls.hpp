@@ -8,7 +8,8 @@ namespace weir {
 
 class Vcpu;
 
-// Carries out the call in X0..X5 of `vcpu` if it is one of this service, with the results in X0..X4. False: it is not.
+// Carries out the call in X0..X5 of `vcpu` if it is one of this service. Changes X0 and, up to X3, the registers of the
+// call's results; no other. False: it is not.
 bool handle_hypercall(Vcpu& vcpu);
 
 // EL2's pages as VMs' memory wants them, and the grants between all VMs.

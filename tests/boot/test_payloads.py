@@ -15,6 +15,14 @@ def test_psci():
 
 
 @limit(45)
+def test_smccc():
+    """Every call of PSCI, SMCCC and Weir, and unknown ones, by HVC and SMC: no register changes but those of the results."""
+    result = boot_payload("smccc", time=30)
+    expect_ok(result, "smccc")
+    expect_handled(result)
+
+
+@limit(45)
 def test_mmio():
     """Device accesses by instructions that give no syndrome: pairs, writeback, SIMD registers."""
     result = boot_payload("mmio", time=30)

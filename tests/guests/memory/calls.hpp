@@ -10,7 +10,7 @@ namespace weir::guest {
 struct Call {
   std::uint64_t x[6];
 };
-// Any of them; results in x[0..4].
+// Any of them; results in x[0..3].
 inline Call raw(Call c) {
   register std::uint64_t x0 asm("x0") = c.x[0];
   register std::uint64_t x1 asm("x1") = c.x[1];

@@ -157,10 +157,11 @@ void check_discovery() {
   Call got = raw({{hypercall::kCallUid}});
   for (unsigned i = 0; i < 4; ++i) expect_equal(got.x[i], hypercall::kUid[i], "the service's UID");
   got = raw({{hypercall::kRevision}});
-  expect(got.x[0] == hypercall::kMajor && got.x[1] >= 2, "revision", got.x[0], got.x[1]);
+  expect(got.x[0] == hypercall::kMajor && got.x[1] >= 3, "revision", got.x[0], got.x[1]);
   got = raw({{hypercall::id(hypercall::Call::features)}});
   expect(got.x[0] == 0 && (got.x[1] & 3) == 3, "features", got.x[0], got.x[1]);
-  expect_equal(got.x[3], kLoans, "the window for loans");
+  got = raw({{hypercall::id(hypercall::Call::loan_window)}});
+  expect(got.x[0] == 0 && got.x[1] == kLoans && got.x[2] >= kBlock, "the window for loans", got.x[1], got.x[2]);
   const Outcome self = memory_call(hypercall::Call::vm_id, 0), other = memory_call(hypercall::Call::vm_id, 1);
   expect(self.result == Result::success && other.result == Result::success && self.done != other.done, "ids");
   expect_result(memory_call(hypercall::Call::vm_id, 2).result, Result::invalid, "no third VM");
