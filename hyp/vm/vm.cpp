@@ -4,6 +4,7 @@
 #include <new>
 
 #include "hyp/arch/barriers.hpp"
+#include "hyp/arch/counter.hpp"
 #include "hyp/arch/pcpu.hpp"
 #include "hyp/gic/gic.hpp"
 #include "hyp/log/log.hpp"
@@ -124,6 +125,7 @@ Vcpu* Vm::vcpu_by_affinity(std::uint64_t affinity) {
 }
 
 void Vm::start(IPA entry, std::uint64_t context) {
+  counter_offset_ = counter();
   state_.store(VmState::running, std::memory_order_release);
   static_cast<void>(vcpus_[0]->turn_on(entry.value, context));
 }

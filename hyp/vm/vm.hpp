@@ -91,7 +91,7 @@ class Vm {
   [[nodiscard]] bool stopping() const { return stop_requested_.load(std::memory_order_acquire); }
   void vcpu_left();  // by each vCPU's pCPU, once, when it is out of the guest for good
 
-  // Virtual counter: CNTVOFF_EL2 of all vCPUs.
+  // CNTVOFF_EL2 of all vCPUs: the virtual counter starts at 0 with the VM. The physical one is the machine's.
   [[nodiscard]] std::uint64_t counter_offset() const { return counter_offset_; }
 
   // Devices; owned elsewhere (hyp/vm/devices), null if there is none.

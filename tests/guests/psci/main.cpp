@@ -14,10 +14,19 @@ enum Affinity : std::int64_t { on = 0, off = 1, pending = 2 };
 
 constinit volatile std::uint64_t seen_argument = 0;
 constinit volatile std::uint64_t seen_mpidr = 0;
+constinit volatile std::uint64_t seen_offset = 0;
 constinit volatile bool leave = false;
+
+// How far the virtual counter is behind the physical one; read one after the other, so a little more.
+std::uint64_t counter_offset() {
+  const std::uint64_t virtual_counter = WEIR_READ_SYSREG("cntvct_el0");
+  isb();
+  return WEIR_READ_SYSREG("cntpct_el0") - virtual_counter;
+}
 
 void second(std::uint64_t argument) {
   seen_mpidr = WEIR_READ_SYSREG("mpidr_el1") & 0xff'00ff'ffff;
+  seen_offset = counter_offset();
   barrier();
   seen_argument = argument;
   while (!leave) {
@@ -73,6 +82,16 @@ void check_arguments(std::uint64_t mpidr) {
   expect_value(call(psci::kAffinityInfo, mpidr, 0), off, "AFFINITY_INFO of the second CPU");
 }
 
+// The virtual counter starts with the VM, and is the same for all of its CPUs (as far as two reads tell).
+void check_counter() {
+  check("counter");
+  const std::uint64_t second = WEIR_READ_SYSREG("cntfrq_el0");
+  const std::uint64_t offset = counter_offset();
+  if (!machine().has_option("bare")) expect(offset > second / 1000, "the virtual counter is the physical one", offset);
+  expect(offset < seen_offset + second && seen_offset < offset + second, "two CPUs' counters differ", offset,
+         seen_offset);
+}
+
 void check_second(std::uint64_t mpidr, std::uint64_t argument) {
   check("second-cpu");
   leave = false;
@@ -99,4 +118,5 @@ void guest_main() {
   check_calls();
   check_arguments(second_mpidr);
   for (unsigned round = 1; round <= 3; ++round) check_second(second_mpidr, 0x1111'2222'3333'0000 + round);
+  check_counter();
 }
