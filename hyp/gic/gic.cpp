@@ -8,6 +8,7 @@
 #include "hyp/arch/mmio.hpp"
 #include "hyp/arch/pcpu.hpp"
 #include "hyp/arch/sysreg.hpp"
+#include "hyp/gic/group0.hpp"
 #include "hyp/log/log.hpp"
 #include "hyp/mem/pages.hpp"
 #include "stage2/support/spinlock.hpp"
@@ -148,6 +149,28 @@ void reset_private(const Redistributor& r) {
   r.sgi.write(GicrSgi::ICFGR1, 0);
 }
 
+// Priorities that earlier software left active, and Group 0, where it is not EL3's. How many registers there are follows
+// from the number of priority bits.
+void reset_active_priorities() {
+  const unsigned bits = gic::IccCtlr::PRIbits::decode(READ_SYSREG(ICC_CTLR_EL1)) + 1;
+  WRITE_SYSREG(ICC_AP1R0_EL1, 0);
+  if (bits >= 6) WRITE_SYSREG(ICC_AP1R1_EL1, 0);
+  if (bits >= 7) {
+    WRITE_SYSREG(ICC_AP1R2_EL1, 0);
+    WRITE_SYSREG(ICC_AP1R3_EL1, 0);
+  }
+  WRITE_SYSREG(ICC_PMR_EL1, gic::group0_probe(bits));
+  isb();
+  if (!gic::group0_is_ours(READ_SYSREG(ICC_PMR_EL1))) return;
+  WRITE_SYSREG(ICC_IGRPEN0_EL1, 0);
+  WRITE_SYSREG(ICC_AP0R0_EL1, 0);
+  if (bits >= 6) WRITE_SYSREG(ICC_AP0R1_EL1, 0);
+  if (bits >= 7) {
+    WRITE_SYSREG(ICC_AP0R2_EL1, 0);
+    WRITE_SYSREG(ICC_AP0R3_EL1, 0);
+  }
+}
+
 [[nodiscard]] bool init_cpu_interface() {
   using gic::IccSre;
   // Enable = 0: a guest's access to ICC_SRE_EL1 is trapped, it cannot leave the system registers.
@@ -156,22 +179,8 @@ void reset_private(const Redistributor& r) {
   if (!IccSre::SRE::decode(READ_SYSREG(ICC_SRE_EL2))) return false;
   WRITE_SYSREG_RECORD(ICC_SRE_EL1, IccSre{}.set<IccSre::SRE>(true).set<IccSre::DFB>(true).set<IccSre::DIB>(true));
   WRITE_SYSREG(ICC_IGRPEN1_EL1, 0);
-  WRITE_SYSREG(ICC_IGRPEN0_EL1, 0);
   isb();
-  // Priorities that someone before left active. How many registers there are follows from the number of priority bits.
-  const unsigned bits = gic::IccCtlr::PRIbits::decode(READ_SYSREG(ICC_CTLR_EL1)) + 1;
-  WRITE_SYSREG(ICC_AP0R0_EL1, 0);
-  WRITE_SYSREG(ICC_AP1R0_EL1, 0);
-  if (bits >= 6) {
-    WRITE_SYSREG(ICC_AP0R1_EL1, 0);
-    WRITE_SYSREG(ICC_AP1R1_EL1, 0);
-  }
-  if (bits >= 7) {
-    WRITE_SYSREG(ICC_AP0R2_EL1, 0);
-    WRITE_SYSREG(ICC_AP0R3_EL1, 0);
-    WRITE_SYSREG(ICC_AP1R2_EL1, 0);
-    WRITE_SYSREG(ICC_AP1R3_EL1, 0);
-  }
+  reset_active_priorities();
   WRITE_SYSREG_RECORD(ICC_CTLR_EL1, gic::IccCtlr{}.set<gic::IccCtlr::EOImode>(true));
   WRITE_SYSREG(ICC_BPR1_EL1, 0);
   WRITE_SYSREG(ICC_PMR_EL1, kPriorityMask);
