@@ -7,6 +7,7 @@
 #include "hyp/arch/barriers.hpp"
 #include "hyp/arch/sysreg.hpp"
 #include "hyp/cpu/pstate.hpp"
+#include "hyp/cpu/stage1_walk.hpp"
 #include "hyp/vm/vm.hpp"
 
 namespace weir {
@@ -63,6 +64,24 @@ std::optional<std::uint32_t> fetch_instruction(const Vcpu& vcpu, std::int64_t of
   std::array<std::byte, 4> bytes{};
   if (!at || !vcpu.vm().memory().read(*at, bytes)) return std::nullopt;
   return std::bit_cast<std::uint32_t>(bytes);  // instructions are little-endian, and so is EL2
+}
+
+unsigned walk_fault_level(const Vcpu& vcpu, std::uint64_t va, IPA fault, bool update) {
+  constexpr std::uint64_t kEndian = bit_mask(25, 25);  // SCTLR_EL1.EE
+  struct Reader final : DescriptorReader {
+    explicit Reader(GuestMemory& in) : memory{in} {}
+    std::optional<std::uint64_t> read(IPA at) override {
+      std::array<std::byte, 8> bytes{};
+      if (!memory.read(at, bytes)) return std::nullopt;
+      return std::bit_cast<std::uint64_t>(bytes);
+    }
+    GuestMemory& memory;
+  } reader{vcpu.vm().memory()};
+  const Stage1Regime regime{.tcr = READ_SYSREG(tcr_el1),
+                            .ttbr0 = READ_SYSREG(ttbr0_el1),
+                            .ttbr1 = READ_SYSREG(ttbr1_el1),
+                            .big_endian = (READ_SYSREG(sctlr_el1) & kEndian) != 0};
+  return stage1_fault_level(regime, va, fault, update, reader);
 }
 
 }  // namespace weir

@@ -20,4 +20,8 @@ class Vcpu;
 // is in AArch32.
 [[nodiscard]] std::optional<std::uint32_t> fetch_instruction(const Vcpu& vcpu, std::int64_t offset = 0);
 
+// At which level the guest's walk for `va` met a stage-2 fault at `fault`; see stage1_fault_level(). As TCR_EL1 and the
+// like are now.
+[[nodiscard]] unsigned walk_fault_level(const Vcpu& vcpu, std::uint64_t va, IPA fault, bool update);
+
 }  // namespace weir

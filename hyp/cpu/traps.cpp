@@ -44,8 +44,8 @@ struct SysregIss : Record<SysregIss, 32> {
 
 constexpr unsigned kInstructionBytes = 4;
 
-// FSC of a fault: the class is in [5:2], the level of the walk in [1:0].
-constexpr std::uint8_t kFaultClass = 0x3c, kFaultLevel = 0x03;
+// FSC of a fault: the class is in [5:2], the level of stage 2's walk in [1:0].
+constexpr std::uint8_t kFaultClass = 0x3c;
 constexpr std::uint8_t kPermission = 0x0c;
 constexpr std::uint8_t kAccessFlag = 0x08;  // address size and translation are below
 constexpr std::uint8_t kAddressSizeLevelM1 = 0x29, kTranslationLevelM1 = 0x2b;
@@ -162,7 +162,10 @@ bool may_try_again(Vcpu& vcpu, AbortIss iss, IPA ipa, bool instruction) {
                       .instruction = instruction,
                       .write = iss.get<AbortIss::WNR>(),
                       .cache_maintenance = iss.get<AbortIss::CM>()};
-  if (iss.get<AbortIss::S1PTW>()) abort.walk_level = iss.get<AbortIss::FSC>() & kFaultLevel;
+  if (iss.get<AbortIss::S1PTW>()) {
+    const bool update = (iss.get<AbortIss::FSC>() & kFaultClass) == kPermission;
+    abort.walk_level = static_cast<int>(walk_fault_level(vcpu, far, *ipa, update));
+  }
   if (instruction || iss.get<AbortIss::S1PTW>()) return abort_guest(vcpu, esr, *ipa, abort);
   if (iss.get<AbortIss::CM>()) {  // what is emulated has no cache
     skip_instruction(vcpu);
