@@ -34,6 +34,7 @@ USERS = {
     "vsmmu/register_rules.hpp": ["vsmmu/register_file.cpp"],
     "vsmmu/register_file.hpp": ["vsmmu/irq.cpp", "vsmmu/event_queue.cpp", "vsmmu/commands.cpp"],
     "hyp/patch/patch.hpp": ["hyp/patch/patch.cpp", "tests/unit/patch/patch_test.cpp"],
+    "hyp/gic/group0.hpp": ["tests/unit/gic/group0_test.cpp"],
     "hyp/vm/guest_memory.hpp": ["tests/unit/vm/guest_memory_test.cpp"],
 }
 FEW, ALL = 60, 400  # seconds for the expected tests, and for all: who hangs is noticed too

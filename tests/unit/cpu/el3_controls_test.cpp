@@ -101,6 +101,8 @@ TEST(El3Controls, TouchesOnlyWhatIsThereAndOpen) {
       EXPECT_FALSE(may_touch(rule.group, cpu_with(rule.with, rule.most + 1U)));
     }
   }
+  EXPECT_FALSE(may_touch(FeatureRegisters::pmu, cpu_with(id::kPmu, 0xf)));                 // not an Arm PMU
+  EXPECT_FALSE(may_touch(FeatureRegisters::double_lock, cpu_with(id::kDoubleLock, 0xf)));  // no FEAT_DoubleLock
   EXPECT_TRUE(may_touch(FeatureRegisters::gcs, test::max_cpu));
   EXPECT_FALSE(may_touch(FeatureRegisters::gcs, test::n2_cpu));
   EXPECT_FALSE(may_touch(FeatureRegisters::s1poe, cpu_with(id::kS1Poe, 1)));  // PIEn goes with S1PIE
