@@ -129,7 +129,7 @@ build/guests/initramfs.cpio: tests/guests/linux/init build/kernel/busybox tools/
 HOST_HYP := hyp/manifest hyp/platform hyp/smmu hyp/pci hyp/uart hyp/rtc hyp/patch
 # Portable files of the other folders.
 HOST_FILES := hyp/boot/options.cpp hyp/early/devicetree.cpp hyp/mem/page_allocator.cpp hyp/console/mux.cpp hyp/console/plain_text.cpp hyp/vm/mmio_bus.cpp hyp/vm/vcpu_health.cpp \
-    hyp/vm/guest_fdt.cpp hyp/vm/grants.cpp hyp/vm/guest_memory.cpp hyp/gic/vgic.cpp hyp/gic/vgic_registers.cpp \
+    hyp/vm/guest_fdt.cpp hyp/vm/guest_seed.cpp hyp/vm/blake2s.cpp hyp/vm/grants.cpp hyp/vm/guest_memory.cpp hyp/gic/vgic.cpp hyp/gic/vgic_registers.cpp \
     hyp/cpu/mmio_decode.cpp hyp/cpu/mmio_execute.cpp hyp/cpu/features.cpp hyp/cpu/feature_table.cpp hyp/cpu/el3_controls.cpp hyp/cpu/stage1_walk.cpp hyp/cpu/exception.cpp \
     hyp/cpu/errata.cpp hyp/cpu/tlb.cpp
 portable := guest-abi stage2 vsmmu $(HOST_HYP)

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "hyp/arch/barriers.hpp"
+#include "hyp/arch/counter.hpp"
 #include "hyp/arch/pcpu.hpp"
 #include "hyp/arch/semihosting.hpp"
 #include "hyp/arch/smccc.hpp"
@@ -25,6 +26,7 @@
 #include "hyp/panic/disassemble.hpp"
 #include "hyp/panic/panic.hpp"
 #include "hyp/platform/platform.hpp"
+#include "hyp/vm/guest_seed.hpp"
 #include "hyp/vm/launch.hpp"
 #include "hyp/vm/summary.hpp"
 #include "hyp/vm/vm.hpp"
@@ -43,6 +45,7 @@ union PlatformStorage {
 };
 constinit PlatformStorage storage;
 Platform& platform = storage.value;
+constinit SeedPool seeds;
 constinit bool selftest = false;
 constinit bool exit_chosen = false;          // by the command line
 constinit std::atomic<bool> running{false};  // VMs are there
@@ -77,6 +80,9 @@ void discover_platform(PA dtb) {
     machine_exit(1);
   }
   log_remarks();
+  // The tree is Weir's alone, and mapped for writing.
+  seeds.take({const_cast<std::byte*>(blob->data()), blob->size()});  // NOLINT(cppcoreguidelines-pro-type-const-cast)
+  seeds.stir(counter());
 }
 
 void init_memory() {
@@ -158,7 +164,7 @@ void start(PA dtb) {
   console_init(platform.uart);
   machine_start_smmus(platform);
   start_pcpus();
-  if (!make_vms(platform)) machine_exit(1);
+  if (!make_vms(platform, seeds)) machine_exit(1);
   start_vms();
   running.store(true, std::memory_order_release);
   dsb_ish();

@@ -168,6 +168,8 @@ class Machine:
 
     def arguments(self, machine: str = "") -> list[str]:
         options = f"virt,virtualization={'on' if self.virtualization else 'off'},gic-version=3" + machine
+        if self.icount:  # what is random in the devicetree would be in the figures
+            options += ",dtb-randomness=off"
         if self.firmware.startswith("tf-a"):
             options += ",secure=on"
         arguments = [QEMU, "-machine", options, "-cpu", self.cpu, "-smp", str(self.cpus), "-m", self.memory,

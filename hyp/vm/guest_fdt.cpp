@@ -37,6 +37,9 @@ class Writer {
     begin(text.view().data());
   }
   void end() { check(fdt_end_node(fdt_)); }
+  void bytes(const char* name, std::span<const std::byte> value) {
+    check(fdt_property(fdt_, name, value.data(), static_cast<int>(value.size())));
+  }
   void flag(const char* name) { check(fdt_property(fdt_, name, nullptr, 0)); }
   void text(const char* name, std::string_view value) {
     void* at = nullptr;
@@ -93,6 +96,10 @@ void write_chosen(Writer& w, const GuestHardware& hw) {
   if (hw.initrd_bytes != 0) {
     w.number("linux,initrd-start", hw.initrd.value);
     w.number("linux,initrd-end", hw.initrd.value + hw.initrd_bytes);
+  }
+  if (hw.seeds) {
+    w.number("kaslr-seed", hw.seeds->kaslr);
+    w.bytes("rng-seed", hw.seeds->rng);
   }
   w.end();
   w.begin("aliases");

@@ -4,10 +4,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <span>
 #include <string_view>
 
 #include "guest-abi/types.hpp"
+#include "hyp/vm/guest_seed.hpp"
 
 namespace weir {
 
@@ -37,6 +39,7 @@ struct GuestHardware {
   std::string_view bootargs;
   IPA initrd;  // used if initrd_bytes is not 0
   std::uint64_t initrd_bytes{};
+  std::optional<GuestSeeds> seeds;
 };
 
 // Writes a flattened devicetree to `out` and returns its size; the error is libfdt's, in words.

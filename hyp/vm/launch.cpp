@@ -50,7 +50,7 @@ bool check(const Platform& platform) {
   return ok.has_value();
 }
 
-bool make_vm(unsigned id, const Platform& platform) {
+bool make_vm(unsigned id, const Platform& platform, const SeedPool& seeds) {
   const VmConfig& config = manifest->vms[id];
   const auto failed = [&](const char* why) {
     log("/vms/%.*s: %s", static_cast<int>(config.name.size()), config.name.data(), why);
@@ -63,7 +63,7 @@ bool make_vm(unsigned id, const Platform& platform) {
   if (!vgic_attach(vm)) return failed("no memory for its GIC");
   if (!console_attach(vm)) return failed("no memory for its console");
   if (const auto ok = attach_devices(vm, platform, manifest->vms); !ok) return failed(ok.error().text);
-  const auto loaded = load_guest(vm, initrd);
+  const auto loaded = load_guest(vm, initrd, seeds);
   if (!loaded) return failed(loaded.error());
   entries[id] = {loaded->entry, loaded->devicetree.value};
   log("vm %.*s: %u vCPUs, %llu MiB in %u piece%s, %u vSMMUs, %zu devices", static_cast<int>(config.name.size()),
@@ -108,13 +108,13 @@ bool read_manifest(const Platform& platform) {
 
 ExitMethod manifest_exit() { return manifest->exit; }
 
-bool make_vms(const Platform& platform) {
+bool make_vms(const Platform& platform, const SeedPool& seeds) {
   if (!check(platform)) return false;
   assign_pcpus(pcpu_count(), offline_pcpus(), *manifest);
   set_vm_teardown(teardown);
   mmio_emulation_init();
   for (unsigned id = 0; id < manifest->vms.size(); ++id)
-    if (!make_vm(id, platform)) return false;
+    if (!make_vm(id, platform, seeds)) return false;
   start_device_clock(platform);
   return true;
 }

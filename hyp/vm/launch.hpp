@@ -6,6 +6,8 @@
 
 namespace weir {
 
+class SeedPool;
+
 // Reads the manifest in the machine's initrd. Before there is a GIC or an SMMU: its mistakes are said early. False: a line
 // says what is wrong.
 [[nodiscard]] bool read_manifest(const Platform& platform);
@@ -14,7 +16,7 @@ namespace weir {
 
 // Compares the manifest with the machine, makes its VMs with their devices and loads them; the GIC, the console, PCI and the
 // SMMUs are up. False: a line says what is wrong, and no VM is running.
-[[nodiscard]] bool make_vms(const Platform& platform);
+[[nodiscard]] bool make_vms(const Platform& platform, const SeedPool& seeds);
 // All pCPUs are up: each VM's first vCPU will run.
 void start_vms();
 

@@ -34,7 +34,7 @@ constexpr std::uint64_t kDevicetreeBytes = 0x20'0000;  // it must not cross a 2 
 
 }  // namespace
 
-std::expected<LoadedGuest, const char*> load_guest(Vm& vm, const FileSource& files) {
+std::expected<LoadedGuest, const char*> load_guest(Vm& vm, const FileSource& files, const SeedPool& seeds) {
   const VmConfig& config = vm.config();
   GuestMemory& memory = vm.memory();
   const auto kernel = files.find(config.kernel);
@@ -90,7 +90,8 @@ std::expected<LoadedGuest, const char*> load_guest(Vm& vm, const FileSource& fil
                                .functions = {functions.data(), function_count},
                                .bootargs = config.bootargs,
                                .initrd = initrd,
-                               .initrd_bytes = ramdisk.size()};
+                               .initrd_bytes = ramdisk.size(),
+                               .seeds = seeds.for_vm(vm.id(), vm.name())};
   const auto space = memory.view(devicetree, kDevicetreeBytes);
   const auto written = make_guest_fdt(hardware, space);
   if (!written) return std::unexpected{written.error()};

@@ -9,6 +9,7 @@
 
 namespace weir {
 
+class SeedPool;
 class Vm;
 
 struct LoadedGuest {
@@ -18,6 +19,7 @@ struct LoadedGuest {
 
 // What the manifest names is read from `files`. The VM's devices are attached: its devicetree lists them. Caches are
 // cleaned: a guest starts with its MMU off. The error is one line for the operator.
-[[nodiscard]] std::expected<LoadedGuest, const char*> load_guest(Vm& vm, const FileSource& files);
+[[nodiscard]] std::expected<LoadedGuest, const char*> load_guest(Vm& vm, const FileSource& files,
+                                                                 const SeedPool& seeds);
 
 }  // namespace weir

@@ -72,6 +72,18 @@ class GuestFdtTest : public ::testing::Test {
   [[nodiscard]] std::uint32_t phandle(const char* path) const { return fdt_get_phandle(blob.data(), node(path)); }
 };
 
+TEST_F(GuestFdtTest, SeedsAreThereWhereThereAreAny) {
+  make();
+  EXPECT_FALSE(has("/chosen", "kaslr-seed"));
+  EXPECT_FALSE(has("/chosen", "rng-seed"));
+  hardware.seeds = GuestSeeds{.kaslr = 0x1122334455667788, .rng = {std::byte{1}, std::byte{2}, std::byte{3}}};
+  make();
+  EXPECT_EQ(cells("/chosen", "kaslr-seed"), (Cells{0x11223344, 0x55667788}));
+  const Cells rng = cells("/chosen", "rng-seed");
+  ASSERT_EQ(rng.size(), 16U);
+  EXPECT_EQ(rng[0], 0x01020300U);
+}
+
 TEST_F(GuestFdtTest, Memory) {
   make();
   EXPECT_EQ(cells("/memory@40000000", "reg"), (Cells{0, 0x4000'0000, 1, 0x8000'0000}));
