@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "hyp/arch/physical_size.hpp"
 #include "hyp/cpu/el2_controls.hpp"
 #include "hyp/cpu/el2_tlb.hpp"
 #include "hyp/cpu/features.hpp"
@@ -10,12 +11,6 @@
 
 namespace weir {
 namespace {
-
-// ID_AA64MMFR0_EL1.PARange, which has the encoding of VTCR_EL2.PS.
-struct Mmfr0 : Record<Mmfr0, 64> {
-  using PARange = Field<"PARange", 3, 0, std::uint8_t>;
-  using Layout = weir::Layout<64, PARange, Ignored<63, 4>>;
-};
 
 struct Mmfr1 : Record<Mmfr1, 64> {
   using HAFDBS = Field<"HAFDBS", 3, 0, std::uint8_t>;
@@ -38,11 +33,9 @@ bool keeps_dirty_state() {
 }  // namespace
 
 std::expected<std::unique_ptr<CpuView>, stage2::Error> CpuView::create(VMID vmid) {
-  Mmfr0 mmfr0;
+  IdAa64Mmfr0 mmfr0;
   mmfr0.words[0] = hardware_id(id::kAa64Mmfr0);
-  // SMMUs share the tables: most of them have 44 bits.
-  const auto output = std::min(static_cast<smmu::AddressSize>(mmfr0.get<Mmfr0::PARange>()), smmu::AddressSize::bits44);
-  const auto geometry = stage2::Geometry::make(kInputBits, output);
+  const auto geometry = stage2::Geometry::make(kInputBits, physical_size(mmfr0));
   if (!geometry) return std::unexpected{stage2::Error::out_of_range};
   auto table = stage2::Table::create(*geometry, coherent_table_pages(), {.bbml = bbml(), .dirty_state = true});
   if (!table) return std::unexpected{table.error()};

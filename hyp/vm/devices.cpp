@@ -395,6 +395,7 @@ DmaDemands dma_demands(const VmConfig& config, const Platform& platform) {
       if (!has.idr0.get<smmu::IDR0::COHACC>()) demands.clean_to_memory = true;
       demands.bbml = std::min(demands.bbml, static_cast<unsigned>(has.idr3.get<smmu::IDR3::BBML>()));
       ++instances;
+      demands.output = std::min(demands.output, has.idr5.get<smmu::IDR5::OAS>());
       if (stage2::keeps_dirty_state(has)) ++dirty;
     }
   demands.dirty_state = instances != 0 && dirty == instances;

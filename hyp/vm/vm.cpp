@@ -6,6 +6,7 @@
 #include "hyp/arch/barriers.hpp"
 #include "hyp/arch/counter.hpp"
 #include "hyp/arch/pcpu.hpp"
+#include "hyp/arch/physical_size.hpp"
 #include "hyp/gic/gic.hpp"
 #include "hyp/log/log.hpp"
 #include "hyp/machine/grace.hpp"
@@ -64,9 +65,14 @@ std::expected<std::unique_ptr<Vm>, VmError> Vm::create(unsigned id, const VmConf
                                                     .dirty_state = config.memory_calls && demands.dirty_state},
                                           .clean_to_memory = demands.clean_to_memory,
                                           .cpu = vm->view_.get()};
-  auto domain = stage2::S2Domain::create(vm->view_->geometry(),
-                                         demands.clean_to_memory ? cleaned_table_pages() : coherent_table_pages(),
-                                         hyp_grace(), options);
+  // BARs may lie beyond what the SMMUs reach, memory not: their tables say less than the CPUs', and are shared all the same.
+  const smmu::AddressSize cpus = vm->view_->geometry().ps();
+  // An SMMU that reaches less than most gets tables of its own, or is refused by name.
+  const auto output = std::clamp(demands.output, std::min(smmu::AddressSize::bits44, cpus), cpus);
+  const auto geometry = stage2::Geometry::make(CpuView::kInputBits, output);
+  if (!geometry) return std::unexpected{VmError::map_failed};
+  auto domain = stage2::S2Domain::create(
+      *geometry, demands.clean_to_memory ? cleaned_table_pages() : coherent_table_pages(), hyp_grace(), options);
   if (!domain) return std::unexpected{error_of(domain.error())};
   vm->domain_ = std::move(*domain);
   const stage2::VmMemory::Config moves{.id = id,

@@ -51,9 +51,10 @@ struct VmVsmmu {
 
 // What the SMMUs behind a VM demand of its stage-2 tables.
 struct DmaDemands {
-  bool clean_to_memory = false;  // one of them walks tables past the caches
-  unsigned bbml = 2;             // the lowest IDR3.BBML
-  bool dirty_state = false;      // all of them keep dirty state (IDR0.HTTU)
+  bool clean_to_memory = false;                          // one of them walks tables past the caches
+  unsigned bbml = 2;                                     // the lowest IDR3.BBML
+  bool dirty_state = false;                              // all of them keep dirty state (IDR0.HTTU)
+  smmu::AddressSize output = smmu::AddressSize::bits48;  // the lowest IDR5.OAS
 };
 
 class Vm {
