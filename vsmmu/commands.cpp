@@ -217,19 +217,11 @@ VSmmu::Step VSmmu::execute(const smmu::Command& c) {
         if (announced_.ssid_bits() != 0) return Step::consumed;
         ssid = {};
       }
-      const Stream* const s = find(VStreamID{t.get<smmu::CfgiCd::StreamID>()});
-      if (s == nullptr) return Step::consumed;
-      if (ssid.value == 0 && may_be_held(*s)) return recopy(*s);
-      fanout_.push(*s->backing, smmu::cfgi_cd(s->sid, ssid, t.get<smmu::CfgiCd::Leaf>()));
-      return Step::consumed;
+      return invalidate_contexts(VStreamID{t.get<smmu::CfgiCd::StreamID>()},
+                                 smmu::CfgiCd{t}.set<smmu::CfgiCd::SubstreamID>(ssid));
     }
-    case Opcode::CFGI_CD_ALL: {
-      const Stream* const s = find(VStreamID{typed<smmu::CfgiCdAll>(c).get<smmu::CfgiCdAll::StreamID>()});
-      if (s == nullptr) return Step::consumed;
-      if (may_be_held(*s)) return recopy(*s);
-      fanout_.push(*s->backing, smmu::cfgi_cd_all(s->sid));
-      return Step::consumed;
-    }
+    case Opcode::CFGI_CD_ALL:
+      return invalidate_contexts(VStreamID{typed<smmu::CfgiCdAll>(c).get<smmu::CfgiCdAll::StreamID>()}, std::nullopt);
     case Opcode::ATC_INV: invalidate_atc(typed<smmu::AtcInv>(c)); return Step::consumed;
     case Opcode::PRI_RESP:
       if (registers_.cr0().get<smmu::CR0::SMMUEN>()) answer_page_request(typed<smmu::PriResp>(c));  // else IGNORED
@@ -353,10 +345,28 @@ bool VSmmu::may_be_held(const Stream& s) const {
   return held_ && uses_stage1(s.installed) && s.installed.get<smmu::Ste::S1CDMax>() == 0;
 }
 
-VSmmu::Step VSmmu::recopy(const Stream& s) {
-  const auto at = static_cast<std::size_t>(&s - streams_.get());
-  start_restream(Pending::cd, at, at + 1);
+VSmmu::Step VSmmu::recopy(std::size_t from, std::size_t to) {
+  start_restream(Pending::cd, from, to);
   return Step::pending;
+}
+
+// CFGI_CD, or without `one` CFGI_CD_ALL, for the stream and its further ones.
+VSmmu::Step VSmmu::invalidate_contexts(VStreamID vsid, std::optional<smmu::CfgiCd> one) {
+  const std::size_t from = lower_bound(vsid.value);
+  const std::size_t to = lower_bound(std::uint64_t{vsid.value} + 1);
+  bool held = false;
+  for (std::size_t i = from; i < to; ++i) {
+    const Stream& s = streams_[i];
+    if ((!one || one->get<smmu::CfgiCd::SubstreamID>().value == 0) && may_be_held(s)) {
+      held = true;
+    } else if (one) {
+      fanout_.push(*s.backing,
+                   smmu::cfgi_cd(s.sid, one->get<smmu::CfgiCd::SubstreamID>(), one->get<smmu::CfgiCd::Leaf>()));
+    } else {
+      fanout_.push(*s.backing, smmu::cfgi_cd_all(s.sid));
+    }
+  }
+  return held ? recopy(from, to) : Step::consumed;
 }
 
 // For the streams with vSIDs `first` to `last`.

@@ -23,14 +23,29 @@ std::expected<void, stage2::Error> VSmmu::attach(VStreamID vsid, stage2::SmmuPor
   if (backing == nullptr || backing->tag(TagKind::open) == nullptr) return std::unexpected{stage2::Error::incompatible};
   if (std::uint64_t{vsid.value} >> announced_.sid_bits() != 0) return std::unexpected{stage2::Error::out_of_range};
   if (find(vsid) != nullptr) return std::unexpected{stage2::Error::already_mapped};
+  return attach(vsid, *backing, sid, grant);
+}
+
+std::expected<void, stage2::Error> VSmmu::attach_further(VStreamID vsid, stage2::SmmuPort& smmu, StreamID sid) {
+  const Ownership own{*this};
+  Backing* const backing = fanout_.find(smmu);
+  if (backing == nullptr || backing->tag(TagKind::open) == nullptr) return std::unexpected{stage2::Error::incompatible};
+  if (find(vsid) == nullptr) return std::unexpected{stage2::Error::no_such_stream};
+  if (find(smmu, sid) != nullptr) return std::unexpected{stage2::Error::already_mapped};
+  return attach(vsid, *backing, sid, {});
+}
+
+// For the owner.
+std::expected<void, stage2::Error> VSmmu::attach(VStreamID vsid, Backing& backing, StreamID sid,
+                                                 const StreamGrant& grant) {
   auto grown = make_array<Stream>(stream_count_ + 1);
   if (!grown) return std::unexpected{stage2::Error::out_of_memory};
 
   Stream s;
   s.vsid = vsid;
   s.sid = sid;
-  s.grant = effective(grant, announced_, smmu.capabilities());
-  s.backing = backing;
+  s.grant = effective(grant, announced_, backing.port->capabilities());
+  s.backing = &backing;
   if (held_) {
     const auto slots = held_->reserve();
     if (!slots) return std::unexpected{slots.error()};
@@ -56,13 +71,15 @@ std::expected<void, stage2::Error> VSmmu::attach(VStreamID vsid, stage2::SmmuPor
 
 std::expected<void, stage2::Error> VSmmu::detach(VStreamID vsid) {
   const Ownership own{*this};
-  Stream* const s = find(vsid);
+  Stream* s = find(vsid);
   if (s == nullptr) return std::unexpected{stage2::Error::no_such_stream};
-  if (!take_out(*s)) return std::unexpected{stage2::Error::out_of_memory};
-  if (held_) held_->release(s->slots);
-  const SpinLock::Guard guard{lock_};
-  std::move(s + 1, streams_.get() + stream_count_, s);
-  --stream_count_;
+  for (; s != nullptr; s = find(vsid)) {
+    if (!take_out(*s)) return std::unexpected{stage2::Error::out_of_memory};
+    if (held_) held_->release(s->slots);
+    const SpinLock::Guard guard{lock_};
+    std::move(s + 1, streams_.get() + stream_count_, s);
+    --stream_count_;
+  }
   return {};
 }
 

@@ -153,7 +153,12 @@ class VSmmu {
   // out_of_memory.
   [[nodiscard]] std::expected<void, stage2::Error> attach(VStreamID vsid, stage2::SmmuPort& smmu, StreamID sid,
                                                           const StreamGrant& grant = {});
-  // The stream aborts from now on; what of it was stalled is terminated. Errors, with the stream still attached:
+  // A further stream of a `vsid` that is attached: a device behind a conventional PCI bridge has several StreamIDs, and may
+  // share one with others, for which the guest has one name. Such devices have neither ATS nor page requests nor stalls.
+  // Errors as of attach(), and no_such_stream if `vsid` is not attached.
+  [[nodiscard]] std::expected<void, stage2::Error> attach_further(VStreamID vsid, stage2::SmmuPort& smmu, StreamID sid);
+  // The stream, with all its further ones, aborts from now on; what of it was stalled is terminated. Errors, with (some of) it
+  // still attached:
   // no_such_stream, out_of_memory.
   [[nodiscard]] std::expected<void, stage2::Error> detach(VStreamID vsid);
 
@@ -271,11 +276,14 @@ class VSmmu {
   template <typename T>
   void invalidate_address(T c);
   [[nodiscard]] bool may_be_held(const Stream& s) const;
-  [[nodiscard]] Step recopy(const Stream& s);
+  [[nodiscard]] Step recopy(std::size_t from, std::size_t to);
+  [[nodiscard]] Step invalidate_contexts(VStreamID vsid, std::optional<smmu::CfgiCd> one);
   void invalidate_atc(smmu::AtcInv c);
   void start_restream(Pending why, std::size_t first, std::size_t end);
   [[nodiscard]] Step restream(std::uint64_t first, std::uint64_t last);
-  [[nodiscard]] Stream* find(VStreamID vsid);
+  [[nodiscard]] Stream* find(VStreamID vsid);  // the first, of several
+  [[nodiscard]] std::expected<void, stage2::Error> attach(VStreamID vsid, Backing& backing, StreamID sid,
+                                                          const StreamGrant& grant);
   [[nodiscard]] std::size_t lower_bound(std::uint64_t vsid) const;
 
   // Commands about what the guest's devices wait for (responses.cpp): only for its own streams, otherwise without

@@ -1,4 +1,5 @@
 // Life of a vSMMU, its streams and tags, and a driver's way through probe and reset.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <thread>
@@ -289,6 +290,31 @@ TEST_F(Streams, AttachChecksItsArguments) {
   EXPECT_EQ(virt.vsmmu->attach(kA, smmu0, StreamID{1}).error(), Error::already_mapped);
   EXPECT_EQ(virt.vsmmu->attach(VStreamID{0x10000}, smmu0, StreamID{1}).error(), Error::out_of_range);
   EXPECT_EQ(virt.vsmmu->attach(VStreamID{1}, smmu0, StreamID{0x10000}).error(), Error::no_such_stream);
+  EXPECT_EQ(virt.vsmmu->streams().size(), 1u);
+}
+
+// A device behind a conventional PCI bridge: the guest's one StreamID stands for several.
+TEST_F(Streams, FurtherStreamsFollowTheirVStreamId) {
+  using stage2::Error;
+  ASSERT_TRUE(virt.vsmmu->attach(VStreamID{3}, smmu0, StreamID{0x33}));
+  ASSERT_TRUE(virt.vsmmu->attach_further(VStreamID{3}, smmu0, StreamID{0x30}));
+  EXPECT_EQ(virt.vsmmu->attach_further(VStreamID{3}, smmu0, StreamID{0x30}).error(), Error::already_mapped);
+  EXPECT_EQ(virt.vsmmu->attach_further(VStreamID{4}, smmu0, StreamID{0x34}).error(), Error::no_such_stream);
+  EXPECT_EQ(virt.vsmmu->streams().size(), 3u);
+  guest.put_ste(3, Guest::s1_ste());
+  guest.enable();
+  guest.submit({cfgi_ste(StreamID{3}, true), sync_none()});
+  for (const StreamID sid : {StreamID{0x33}, StreamID{0x30}})
+    EXPECT_EQ(installed(sid).get<Ste::Config>(), SteConfig::s1_s2) << sid.value;
+  smmu0.commands.clear();
+  guest.submit({smmu::cfgi_cd(StreamID{3}, SubstreamID{}, true), smmu::cfgi_cd_all(StreamID{3}), smmu::sync_none()});
+  EXPECT_THAT(smmu0.commands,
+              testing::UnorderedElementsAre(smmu::cfgi_cd(StreamID{0x33}, SubstreamID{}, true),
+                                            smmu::cfgi_cd(StreamID{0x30}, SubstreamID{}, true),
+                                            smmu::cfgi_cd_all(StreamID{0x33}), smmu::cfgi_cd_all(StreamID{0x30})));
+  ASSERT_TRUE(virt.vsmmu->detach(VStreamID{3}));
+  for (const StreamID sid : {StreamID{0x33}, StreamID{0x30}})
+    EXPECT_EQ(installed(sid).get<Ste::Config>(), SteConfig::abort) << sid.value;
   EXPECT_EQ(virt.vsmmu->streams().size(), 1u);
 }
 
