@@ -1,5 +1,6 @@
 #include "hyp/machine/ecam.hpp"
 
+#include "hyp/arch/counter.hpp"
 #include "hyp/arch/mmio.hpp"
 
 namespace weir {
@@ -27,6 +28,12 @@ void Ecam::write(pci::Rid rid, std::uint16_t offset, unsigned size, std::uint32_
     case 1: return write8(registers, static_cast<std::uint8_t>(value));
     case 2: return write16(registers, static_cast<std::uint16_t>(value));
     default: return write32(registers, value);
+  }
+}
+
+void Ecam::wait(std::uint32_t microseconds) {
+  const std::uint64_t start = counter();
+  while (counter() - start < microseconds_to_ticks(microseconds)) {
   }
 }
 

@@ -16,6 +16,7 @@ class Ecam final : public pci::ConfigPort {
 
   std::uint32_t read(pci::Rid rid, std::uint16_t offset, unsigned size) override;
   void write(pci::Rid rid, std::uint16_t offset, unsigned size, std::uint32_t value) override;
+  void wait(std::uint32_t microseconds) override;
 
  private:
   [[nodiscard]] std::byte* at(pci::Rid rid, std::uint16_t offset) const;  // nullptr: not this host's

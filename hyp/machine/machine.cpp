@@ -110,9 +110,14 @@ void machine_enumerate_pci(const Platform& platform) {
     const PciHost& host = platform.pci_hosts[i];
     ecams[i] = make<Ecam>(map_or_panic(host.ecam, host.name), host);
     if (!ecams[i]) panic("no memory for %.*s", static_cast<int>(host.name.size()), host.name.data());
-    if (const auto done = topology->enumerate(*ecams[i], host); !done)
-      panic("%.*s: %s", static_cast<int>(host.name.size()), host.name.data(), pci::to_string(done.error()));
+    topology->enumerate(*ecams[i], host);
   }
+  for (const pci::Remark& remark : topology->remarks()) {
+    Text<200> text;
+    pci::print(text, remark);
+    log("%.*s", static_cast<int>(text.size()), text.view().data());
+  }
+  if (topology->remarks_lost() != 0) log("PCI: %u remarks more", topology->remarks_lost());
 }
 
 void machine_start_smmus(const Platform& platform) {
@@ -173,8 +178,9 @@ std::span<const PciFunctionFact> machine_pci_facts(const Platform& platform) {
   std::size_t n = 0;
   for (const pci::Function& f : topology->functions()) {
     PciFunctionFact& fact = facts[n++];
-    fact = {.path = f.path, .bridge = f.bridge, .smmu = {}, .line = {}};
-    if (f.stream) fact.smmu = platform.smmus[f.stream->smmu].name;
+    fact = {.path = f.path, .bridge = f.bridge, .smmu = {}, .line = {}, .group = f.group, .requester = f.requester};
+    if (f.problem != nullptr) fact.problem = f.problem;
+    if (!f.streams.empty()) fact.smmu = platform.smmus[f.streams[0].smmu].name;
     fact.coherent = machine_snoops(platform, f);
     if (f.line) fact.line = f.line->intid;
   }

@@ -83,7 +83,7 @@ const PciFunctionFact* find_function(const PlatformFacts& facts, const TopologyP
 void list_devices(dt::Line& line, const PlatformFacts& facts) {
   bool first = true;
   for (const PciFunctionFact& fact : facts.functions) {
-    if (fact.bridge) continue;
+    if (fact.bridge || !fact.problem.empty() || fact.smmu.empty()) continue;
     std::array<char, TopologyPath::kMaxText> text{};
     line << (first ? "one of " : ", ") << fact.path.print(text);
     first = false;
@@ -105,6 +105,12 @@ Checked check_device(const PlatformFacts& facts, Node node, const VmConfig& vm, 
     line << "a bridge; expected ";
     list_devices(line, facts);
     return fail(Code::not_a_function, line);
+  }
+  if (!function->problem.empty()) {
+    dt::Line line = manifest::at(node, pci);
+    line << "this is " << function->problem << "; expected ";
+    list_devices(line, facts);
+    return fail(Code::unusable, line);
   }
   const VsmmuConfig& vsmmu = vm.vsmmus[device.vsmmu];
   if (std::find(vsmmu.backing.begin(), vsmmu.backing.end(), function->smmu) == vsmmu.backing.end()) {
@@ -156,6 +162,46 @@ Checked check_line(const PlatformFacts& facts, const Manifest& manifest, Node no
   return {};
 }
 
+// DMA under one Requester ID is one VM's.
+Checked check_requester(const PlatformFacts& facts, const Manifest& manifest, Node node, const VmConfig& vm,
+                        const DeviceConfig& device) {
+  const PciFunctionFact* mine = find_function(facts, device.pci);
+  if (mine == nullptr) return {};
+  for (const VmConfig& other_vm : manifest.vms) {
+    if (&other_vm == &vm) continue;
+    for (const DeviceConfig& other : other_vm.devices) {
+      const PciFunctionFact* theirs = find_function(facts, other.pci);
+      if (theirs == nullptr || theirs == mine || theirs->group != mine->group) continue;
+      dt::Line line = manifest::at(node, node.property("pci"));
+      line << "its DMA may arrive under a Requester ID ";
+      if (mine->requester.depth != 0) {
+        std::array<char, TopologyPath::kMaxText> text{};
+        line << "of the bridge " << mine->requester.print(text) << ", as does that of ";
+      } else {
+        line << "that it shares with ";
+      }
+      line << "/vms/" << other_vm.name << "/devices/" << other.name << "; expected one VM for "
+           << (mine->requester.depth != 0 ? "all that is behind the bridge" : "both");
+      return fail(Code::shared_id, line);
+    }
+  }
+  return {};
+}
+
+// Likewise for the vSMMU: what the guest says about a StreamID is said once.
+Checked check_one_vsmmu(const PlatformFacts& facts, Node node, const VmConfig& vm, const DeviceConfig& device) {
+  const PciFunctionFact* mine = find_function(facts, device.pci);
+  if (mine == nullptr) return {};
+  for (const DeviceConfig& other : vm.devices) {
+    const PciFunctionFact* theirs = find_function(facts, other.pci);
+    if (theirs == nullptr || theirs->group != mine->group || other.vsmmu == device.vsmmu) continue;
+    dt::Line line = manifest::at(node, node.property("vsmmu"));
+    line << "its DMA may arrive under one Requester ID with that of " << other.name << "; expected one vSMMU for both";
+    return fail(Code::shared_id, line);
+  }
+  return {};
+}
+
 }  // namespace
 
 std::expected<void, ManifestError> check_against(const PlatformFacts& facts, const Manifest& manifest) {
@@ -172,12 +218,16 @@ std::expected<void, ManifestError> check_against(const PlatformFacts& facts, con
       if (ok && facts.enumerated) ok = check_device(facts, node(device.node), vm, device);
     for (const DeviceConfig& device : vm.devices)
       if (ok && facts.enumerated) ok = check_coherency(facts, node(device.node), vm, device);
+    for (const DeviceConfig& device : vm.devices)
+      if (ok && facts.enumerated) ok = check_one_vsmmu(facts, node(device.node), vm, device);
     if (!ok) return ok;
   }
   if (!facts.enumerated) return {};
   for (const VmConfig& vm : manifest.vms)
-    for (const DeviceConfig& device : vm.devices)
+    for (const DeviceConfig& device : vm.devices) {
+      if (ok) ok = check_requester(facts, manifest, node(device.node), vm, device);
       if (ok) ok = check_line(facts, manifest, node(device.node), vm, device);
+    }
   return ok;
 }
 

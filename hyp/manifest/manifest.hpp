@@ -142,6 +142,8 @@ enum class ManifestErrorCode : std::uint8_t {
   wrong_smmu,      // the device's SMMU does not back its vSMMU
   not_coherent,    // the device's DMA does not snoop, and the manifest does not accept that; or the VM has both kinds
   shared_line,     // two VMs' devices on one INTx line
+  unusable,        // the device is one that no VM can have
+  shared_id,       // two VMs' devices, one Requester ID
 };
 
 // One line: manifest path, property and offending value, what is wrong, what was expected.
@@ -171,6 +173,9 @@ struct PciFunctionFact {
   std::string_view smmu;              // name of the SMMU that translates for it; empty: none does
   bool coherent = true;               // its host's dma-coherent
   std::optional<std::uint32_t> line;  // INTID of its INTx line, if it has an Interrupt Pin that is routed
+  std::string_view problem{};         // why no VM can have it, as in "this is ..."; empty: one can
+  unsigned group{};                   // functions of one number may do DMA under one Requester ID
+  TopologyPath requester{};           // the bridge whose ID that is; depth 0: no bridge's
 };
 
 // What stage two compares with.

@@ -1,156 +1,169 @@
 #include "hyp/pci/topology.hpp"
 
 #include <algorithm>
-#include <bit>
 
 #include "hyp/pci/capabilities.hpp"
+#include "hyp/pci/known_state.hpp"
 
 namespace weir::pci {
 namespace {
 
 constexpr unsigned kDevices = 32;
 constexpr unsigned kFunctions = 8;
-
-// Addresses of one window, given out upwards.
-struct Cursor {
-  std::uint64_t next = 0;
-  std::uint64_t end = 0;
-
-  [[nodiscard]] bool align(std::uint64_t granule) {
-    next = (next + granule - 1) & ~(granule - 1);
-    return next <= end;
-  }
-  // `bytes` is a power of two; naturally aligned.
-  [[nodiscard]] std::optional<std::uint64_t> take(std::uint64_t bytes) {
-    if (!align(bytes) || end - next < bytes) return std::nullopt;
-    next += bytes;
-    return next - bytes;
-  }
-};
-
-Cursor cursor_of(const PciHost& host, PciWindowKind kind) {
-  for (const PciWindow& window : host.windows)
-    // Weir's BARs and the CPU's addresses are the same numbers; a host that translates offers nothing here.
-    if (window.kind == kind && window.pci == window.cpu.value) return {window.pci, window.pci + window.bytes};
-  return {};
-}
+constexpr unsigned kBridgeBars = 2;
 
 // INTA..INTD of a device, as it leaves the bridge above (PCI-to-PCI Bridge Architecture, 9.1).
 constexpr unsigned swizzle(unsigned pin, unsigned device) { return (pin - 1 + device) % 4 + 1; }
 
-}  // namespace
-
-const char* to_string(EnumerationError error) {
-  switch (error) {
-    case EnumerationError::too_many_functions: return "too many functions";
-    case EnumerationError::too_deep: return "too many bridges behind one another";
-    case EnumerationError::no_bus_number: return "no bus numbers left below the next root bus";
-    case EnumerationError::no_address: return "a memory window is full";
-  }
-  return "?";
+// Functions that are a part of the machine, by class code: no driver in a VM could do anything with them.
+const char* problem_of(std::uint32_t class_code) {
+  constexpr std::uint32_t kBridge = 0x06, kIommu = 0x0806, kEventCollector = 0x0807;
+  if (class_code >> 16 == kBridge) return "a host bridge, or another that belongs to the machine";
+  if (class_code >> 8 == kIommu) return "an IOMMU";
+  if (class_code >> 8 == kEventCollector) return "a root complex event collector";
+  return nullptr;
 }
+
+std::optional<PortType> port_type(ConfigPort& config, Rid rid) {
+  std::optional<PortType> type;
+  for_each_capability(config, rid, [&](std::uint16_t, CapabilityHeader header) {
+    if (header.get<CapabilityHeader::Id>() == kCapExpress)
+      type = ExpressHeader{{{header.words[0]}}}.get<ExpressHeader::Port>();
+  });
+  return type;
+}
+
+// Calls fn(offset of the Control, Acs) if the function has Access Control Services.
+template <typename Fn>
+void with_acs(ConfigPort& config, Rid rid, Fn&& fn) {
+  for_each_extended_capability(config, rid, [&](std::uint16_t at, ExtendedCapability header) {
+    const auto control = static_cast<std::uint16_t>(at + kAcsControl);
+    if (header.get<ExtendedCapability::Id>() == kExtendedAcs && control + 4 <= kConfigEnd)
+      fn(control, Acs{{{config.read(rid, control, 4)}}});
+  });
+}
+
+// What passes between functions below one port passes the SMMU too: source validation, no translated requests, requests
+// and completions redirected upstream, as far as the function offers it; and no way past that.
+void isolate(ConfigPort& config, Rid rid) {
+  with_acs(config, rid, [&](std::uint16_t control, Acs acs) {
+    config.write(rid, control, 4, acs.set<Acs::Enabled>(acs.get<Acs::Offered>()).set<Acs::Direct>(0).words[0]);
+  });
+}
+
+}  // namespace
 
 struct Topology::Scan {
   ConfigPort& config;
   const PciHost& host;
-  Cursor memory32;
-  Cursor memory64;
+  Ranges ranges;
   unsigned next_bus = 0;  // the next number for the bus behind a bridge
   unsigned bus_end = 0;   // the next root bus, or one past the last number
-  // For each hop, the device number: INTx is swizzled from the function up to the root bus.
+  // The bridges above what is being scanned, and the device number of each hop: INTx is swizzled up to the root bus.
+  StaticVector<BridgeHop, TopologyPath::kMaxDepth> above{};
   std::array<std::uint8_t, TopologyPath::kMaxDepth> devices{};
 
   [[nodiscard]] bool present(Rid rid) const { return config.read(rid, kVendorId, 2) != (kAbsent & 0xffff); }
   [[nodiscard]] bool multi_function(Rid rid) const {
     return HeaderType{{{config.read(rid, kHeaderType, 1)}}}.get<HeaderType::MultiFunction>();
   }
-  [[nodiscard]] bool is_bridge(Rid rid) const {
-    return HeaderType{{{config.read(rid, kHeaderType, 1)}}}.get<HeaderType::Kind>() == kHeaderBridge;
-  }
-  // Calls fn(rid) for each function on `bus` until it returns false.
+  // Calls fn(rid) for each function on `bus`.
   template <typename Fn>
   void for_each(unsigned bus, Fn&& fn) const {
     for (unsigned device = 0; device < kDevices; ++device) {
       if (!present(Rid{bus, device, 0})) continue;
       const unsigned functions = multi_function(Rid{bus, device, 0}) ? kFunctions : 1;
       for (unsigned function = 0; function < functions; ++function)
-        if (present(Rid{bus, device, function}) && !fn(Rid{bus, device, function})) return;
+        if (present(Rid{bus, device, function})) fn(Rid{bus, device, function});
     }
   }
-  // What passes between functions below one port passes the SMMU too: source validation, no translated requests, requests
-  // and completions redirected upstream, as far as the function offers it.
-  void isolate(Rid rid) const {
-    for_each_extended_capability(config, rid, [&](std::uint16_t at, ExtendedCapability header) {
-      if (header.get<ExtendedCapability::Id>() != kExtendedAcs) return;
-      const auto control = static_cast<std::uint16_t>(at + kAcsControl);
-      Acs acs{{{config.read(rid, control, 4)}}};
-      config.write(rid, control, 4, acs.set<Acs::Enabled>(acs.get<Acs::Offered>()).words[0]);
-    });
-  }
-  // Quiet: no decoding, no DMA, no ATS, no interrupts of any kind.
-  void silence(Rid rid) const {
-    config.write(rid, kCommand, 2, pci::Command{}.set<pci::Command::IntxDisable>(true).words[0]);
-    for_each_capability(config, rid, [&](std::uint16_t at, CapabilityHeader header) {
-      if (header.get<CapabilityHeader::Id>() == kCapMsi)
-        config.write(rid, at, 4, MsiControl{{{header.words[0]}}}.set<MsiControl::Enable>(false).words[0]);
-      if (header.get<CapabilityHeader::Id>() == kCapMsix)
-        config.write(rid, at, 4, MsixControl{{{header.words[0]}}}.set<MsixControl::Enable>(false).words[0]);
-    });
-    disable_translation_services(config, rid);
-  }
-  [[nodiscard]] bool assign_bars(Function& function, unsigned slots);
 };
 
-// The bits of a BAR that can be set are its size (7.5.1.2.1).
-bool Topology::Scan::assign_bars(Function& function, unsigned slots) {
-  for (unsigned i = 0; i < slots; ++i) {
-    const auto at = static_cast<std::uint16_t>(kBar0 + 4 * i);
-    config.write(function.rid, at, 4, kAbsent);
-    const Bar low{{{config.read(function.rid, at, 4)}}};
-    if (low.words[0] == 0) continue;
-    if (low.get<Bar::Io>()) {
-      config.write(function.rid, at, 4, 0);
-      continue;
+// All of the function's memory BARs have addresses, or none, and then it cannot be used. False: decoding must stay off.
+bool Topology::assign_bars(Scan& scan, Function& function) {
+  const unsigned slots = function.bridge ? kBridgeBars : kBars;
+  Ranges ranges = scan.ranges;
+  bool usable = true;
+  for (unsigned i = 0; i < slots;) {
+    const unsigned bar = i;
+    BarDemand demand = size_bar(scan.config, function.rid, bar, slots);
+    BarInfo& info = function.bars[bar];
+    info = demand.info;
+    i += demand.slots();
+    std::uint64_t address = 0;
+    if (info.bytes != 0) {
+      const auto place = place_bar(ranges, demand, info);
+      if (!place) demand.fault = info.io ? BarFault::no_io_address : BarFault::no_address;
+      address = place.value_or(0);
     }
-    BarInfo& bar = function.bars[i];
-    bar.wide = low.get<Bar::Wide>() && i + 1 < slots;
-    bar.prefetchable = low.get<Bar::Prefetchable>();
-    std::uint64_t settable = low.get<Bar::Base>() | ~std::uint64_t{0xffffffff};
-    if (bar.wide) {
-      config.write(function.rid, static_cast<std::uint16_t>(at + 4), 4, kAbsent);
-      settable =
-          std::uint64_t{config.read(function.rid, static_cast<std::uint16_t>(at + 4), 4)} << 32 | low.get<Bar::Base>();
-    }
-    // A page is never shared between two functions: stage 2 maps pages.
-    bar.bytes = std::max<std::uint64_t>(std::uint64_t{1} << std::countr_zero(settable), kPage4K);
-    Cursor& cursor = bar.wide && bar.prefetchable && memory64.end != 0 ? memory64 : memory32;
-    const auto base = cursor.take(bar.bytes);
-    if (!base) return false;
-    bar.base = PA{*base};
-    config.write(function.rid, at, 4, static_cast<std::uint32_t>(*base));
-    if (bar.wide) {
-      config.write(function.rid, static_cast<std::uint16_t>(at + 4), 4, static_cast<std::uint32_t>(*base >> 32));
-      ++i;
-    }
+    if (!set_bar(scan.config, function.rid, bar, info, address))
+      demand.fault = info.io ? BarFault::no_io_address : BarFault::fixed;
+    if (demand.fault == BarFault::none) continue;
+    remark({.what = Remark::What::bar,
+            .path = function.path,
+            .fault = demand.fault,
+            .bar = static_cast<std::uint8_t>(bar),
+            .value = info.bytes != 0 ? info.bytes : demand.raw});
+    info.bytes = 0;
+    usable = usable && !is_fatal(demand.fault);
   }
-  return true;
+  if (usable) {
+    scan.ranges = ranges;
+    return true;
+  }
+  for (unsigned i = 0; i < slots; ++i) static_cast<void>(set_bar(scan.config, function.rid, i, {}, 0));
+  function.bars = {};
+  function.problem = "a BAR that has no address";
+  return false;
 }
 
-std::expected<void, EnumerationError> Topology::enumerate(ConfigPort& config, const PciHost& host) {
-  Scan scan{.config = config,
-            .host = host,
-            .memory32 = cursor_of(host, PciWindowKind::memory32),
-            .memory64 = cursor_of(host, PciWindowKind::memory64)};
+void Topology::find_streams(const Scan& scan, Function& function) {
+  const auto ids =
+      requester_ids(function.rid, function.vendor, function.device_id, {scan.above.data(), scan.above.size()});
+  if (!ids) {
+    remark({.what = Remark::What::too_many_ids, .path = function.path});
+    return;
+  }
+  for (const Rid id : *ids) {
+    const auto stream = scan.host.stream(static_cast<std::uint16_t>(id.value()));
+    if (!stream) return function.streams.clear();  // what arrives under this one is not translated
+    if (std::ranges::find(function.streams, *stream) == function.streams.end())
+      static_cast<void>(function.streams.push_back(*stream));  // as many as there are IDs
+  }
+  for (std::size_t i = 0; i < scan.above.size(); ++i) {
+    if (!replaces_ids(scan.above[i])) continue;
+    function.requester = function.path;
+    function.requester.depth = static_cast<std::uint8_t>(i + 1);
+    for (std::size_t hop = i + 1; hop < TopologyPath::kMaxDepth; ++hop) function.requester.devfn[hop] = 0;
+    return;
+  }
+}
+
+// Each function is in the group of the first one that it shares a stream with, or that shares one with such a one.
+void Topology::find_groups() {
+  for (unsigned i = 0; i < count_; ++i) functions_[i].group = i;
+  const auto share = [](const Function& a, const Function& b) {
+    return std::ranges::find_first_of(a.streams, b.streams) != a.streams.end();
+  };
+  for (unsigned i = 0; i < count_; ++i)
+    for (unsigned j = 0; j < i; ++j) {
+      const unsigned from = std::max(functions_[i].group, functions_[j].group);
+      const unsigned to = std::min(functions_[i].group, functions_[j].group);
+      if (from == to || !share(functions_[i], functions_[j])) continue;
+      for (unsigned k = 0; k <= i; ++k)
+        if (functions_[k].group == from) functions_[k].group = to;
+    }
+}
+
+void Topology::enumerate(ConfigPort& config, const PciHost& host) {
+  Scan scan{.config = config, .host = host, .ranges = ranges_of(host)};
   // Close every bridge, lowest bus first: what still answers afterwards is on a root bus.
   std::array<bool, 256> root{};
-  for (unsigned bus = host.first_bus; bus <= host.last_bus; ++bus) {
+  for (unsigned bus = host.first_bus; bus <= host.last_bus; ++bus)
     scan.for_each(bus, [&](Rid rid) {
       root[bus] = true;
-      scan.silence(rid);
-      if (scan.is_bridge(rid)) config.write(rid, kBusNumbers, 4, 0);
-      return true;
+      bring_to_known_state(config, rid);
     });
-  }
   for (unsigned bus = host.first_bus; bus <= host.last_bus; ++bus) {
     if (!root[bus]) continue;
     scan.next_bus = bus + 1;
@@ -159,56 +172,69 @@ std::expected<void, EnumerationError> Topology::enumerate(ConfigPort& config, co
     TopologyPath path{};
     path.segment = host.segment;
     path.root_bus = static_cast<std::uint8_t>(bus);
-    if (auto ok = scan_bus(scan, bus, path); !ok) return ok;
+    scan_bus(scan, bus, path);
   }
-  return {};
+  find_groups();
 }
 
-std::expected<void, EnumerationError> Topology::scan_bus(Scan& scan, unsigned bus, const TopologyPath& above) {
-  if (above.depth == TopologyPath::kMaxDepth) return std::unexpected{EnumerationError::too_deep};
-  Result result{};
-  scan.for_each(bus, [&](Rid rid) {
-    result = scan_function(scan, rid, above);
-    return result.has_value();
-  });
-  return result;
+void Topology::scan_bus(Scan& scan, unsigned bus, const TopologyPath& above) {
+  scan.for_each(bus, [&](Rid rid) { scan_function(scan, rid, above); });
 }
 
-std::expected<void, EnumerationError> Topology::scan_function(Scan& scan, Rid rid, const TopologyPath& above) {
-  if (count_ == kMaxFunctions) return std::unexpected{EnumerationError::too_many_functions};
-  Function& function = functions_[count_++];
-  scan.silence(rid);
-  scan.isolate(rid);
+void Topology::scan_function(Scan& scan, Rid rid, const TopologyPath& above) {
+  bring_to_known_state(scan.config, rid);
+  isolate(scan.config, rid);
+  const auto hop = above.depth;
+  TopologyPath path = above;
+  path.depth = static_cast<std::uint8_t>(hop + 1);
+  path.devfn[hop] = static_cast<std::uint8_t>(rid.value());
+  if (count_ == kMaxFunctions) {
+    if (std::ranges::find(remarks_, Remark::What::too_many_functions, &Remark::what) == remarks_.end())
+      remark({.what = Remark::What::too_many_functions, .path = path});
+    return;
+  }
+  Function& function = functions_[count_];
   function = {.rid = rid,
-              .path = above,
+              .path = path,
               .vendor = static_cast<std::uint16_t>(scan.config.read(rid, kVendorId, 2)),
               .device_id = static_cast<std::uint16_t>(scan.config.read(rid, kDeviceId, 2)),
               .class_code = scan.config.read(rid, kRevision, 4) >> 8,
-              .bridge = scan.is_bridge(rid),
+              .bridge = is_bridge(scan.config, rid),
               .bars = {},
-              .stream = scan.host.stream(static_cast<std::uint16_t>(rid.value())),
+              .streams = {},
+              .requester = {},
               .line = {}};
-  const auto hop = above.depth;
-  function.path.depth = static_cast<std::uint8_t>(hop + 1);
-  function.path.devfn[hop] = static_cast<std::uint8_t>(rid.value());
+  const HeaderType header{{{scan.config.read(rid, kHeaderType, 1)}}};
+  if (!scan.present(rid)) return remark({.what = Remark::What::vanished, .path = path});
+  ++count_;
+  function.problem = function.bridge ? "a bridge" : problem_of(function.class_code);
+  if (!function.bridge && header.get<HeaderType::Kind>() != kHeaderEndpoint) {
+    function.problem = "of a header type that there is not";
+    return remark({.what = Remark::What::bad_header, .path = path, .value = header.get<HeaderType::Kind>()});
+  }
+  const auto ignore = [](std::uint16_t, auto) {};
+  if (!walk_capabilities(scan.config, rid, ignore) || !walk_extended_capabilities(scan.config, rid, ignore))
+    remark({.what = Remark::What::bad_list, .path = path});
   scan.devices[hop] = static_cast<std::uint8_t>(rid.device());
-
   if (unsigned pin = scan.config.read(rid, kInterruptPin, 1); pin >= 1 && pin <= 4) {
     for (unsigned i = hop; i > 0; --i) pin = swizzle(pin, scan.devices[i]);
-    function.line = scan.host.route(above.root_bus, function.path.devfn[0], pin);
+    function.line = scan.host.route(above.root_bus, path.devfn[0], pin);
   }
-  if (!scan.assign_bars(function, function.bridge ? 2 : kBars)) return std::unexpected{EnumerationError::no_address};
-  if (function.bridge) return open_bridge(scan, function);
-  return {};
+  find_streams(scan, function);
+  if (assign_bars(scan, function)) {
+    if (function.bridge) open_bridge(scan, function);
+  } else if (function.bridge) {
+    remark({.what = Remark::What::fixed_bridge, .path = path});
+  }
 }
 
-std::expected<void, EnumerationError> Topology::open_bridge(Scan& scan, const Function& bridge) {
-  if (scan.next_bus >= scan.bus_end) return std::unexpected{EnumerationError::no_bus_number};
-  if (!scan.memory32.align(kWindowGranule) || !scan.memory64.align(kWindowGranule))
-    return std::unexpected{EnumerationError::no_address};
+void Topology::open_bridge(Scan& scan, Function& bridge) {
+  if (bridge.path.depth == TopologyPath::kMaxDepth)
+    return remark({.what = Remark::What::too_deep, .path = bridge.path});
+  if (scan.next_bus >= scan.bus_end) return remark({.what = Remark::What::no_bus_number, .path = bridge.path});
   const unsigned secondary = scan.next_bus++;
-  const std::uint64_t base32 = scan.memory32.next;
-  const std::uint64_t base64 = scan.memory64.next;
+  const Ranges outer = scan.ranges;
+  const Ranges inner = behind_bridge(scan.config, bridge.rid, outer);
 
   // While its bus is scanned, everything up to the next root bus lies behind the bridge.
   BusNumbers numbers{};
@@ -217,44 +243,39 @@ std::expected<void, EnumerationError> Topology::open_bridge(Scan& scan, const Fu
     scan.config.write(bridge.rid, kBusNumbers, 4, numbers.set<BusNumbers::Subordinate>(last).words[0]);
   };
   set_subordinate(scan.bus_end - 1);
-  if (auto ok = scan_bus(scan, secondary, bridge.path); !ok) return ok;
+  scan.ranges = inner;
+  static_cast<void>(scan.above.push_back({bridge.rid, secondary, port_type(scan.config, bridge.rid)}));
+  scan_bus(scan, secondary, bridge.path);
+  scan.above.erase(scan.above.size() - 1);
   set_subordinate(scan.next_bus - 1);
 
-  if (!scan.memory32.align(kWindowGranule) || !scan.memory64.align(kWindowGranule))
-    return std::unexpected{EnumerationError::no_address};
-  // An empty window has its limit below its base.
-  const auto window = [](std::uint64_t base, std::uint64_t end) {
-    const bool empty = base == end;
-    return Window{}
-        .set<Window::Base>(empty ? static_cast<std::uint32_t>(Window::Base::max)
-                                 : static_cast<std::uint32_t>(base >> 20))
-        .set<Window::Limit>(empty ? 0 : static_cast<std::uint32_t>((end - 1) >> 20));
+  // Whole granules of each window are the bridge's.
+  const auto used = [](const Range& before, const Range& after, std::uint64_t granule) {
+    return before.next == after.next ? before.next : (after.next + granule - 1) & ~(granule - 1);
   };
-  const std::uint64_t end32 = scan.memory32.next;
-  const std::uint64_t end64 = scan.memory64.next;
-  scan.config.write(bridge.rid, kMemoryWindow, 4, window(base32, end32).words[0]);
-  scan.config.write(bridge.rid, kPrefetchWindow, 4, window(base64, end64).words[0]);
-  scan.config.write(bridge.rid, kPrefetchBaseUpper, 4, base64 == end64 ? 0 : static_cast<std::uint32_t>(base64 >> 32));
-  scan.config.write(bridge.rid, kPrefetchLimitUpper, 4,
-                    base64 == end64 ? 0 : static_cast<std::uint32_t>((end64 - 1) >> 32));
-  scan.config.write(bridge.rid, kIoUpper, 4, 0);
+  Ranges end = scan.ranges;
+  end.io.next = used(inner.io, end.io, kIoGranule);
+  end.memory32.next = used(inner.memory32, end.memory32, kWindowGranule);
+  end.memory64.next = used(inner.memory64, end.memory64, kWindowGranule);
+  open_windows(scan.config, bridge.rid, inner, end);
+  scan.ranges = outer;
+  if (end.io.next != inner.io.next) scan.ranges.io.next = end.io.next;
+  if (end.memory32.next != inner.memory32.next) scan.ranges.memory32.next = end.memory32.next;
+  if (end.memory64.next != inner.memory64.next) scan.ranges.memory64.next = end.memory64.next;
   // Forward both ways. Which functions behind it may start DMA is each function's own Bus Master bit and its STE.
   scan.config.write(bridge.rid, kCommand, 2,
                     pci::Command{}
+                        .set<pci::Command::Io>(end.io.next != inner.io.next)
                         .set<pci::Command::Memory>(true)
                         .set<pci::Command::BusMaster>(true)
                         .set<pci::Command::IntxDisable>(true)
                         .words[0]);
-  return {};
 }
 
 void Topology::pass_translated(ConfigPort& config, const Function& function) const {
   for (const Function& bridge : functions()) {
     if (!bridge.bridge || !bridge.path.above(function.path)) continue;
-    for_each_extended_capability(config, bridge.rid, [&](std::uint16_t at, ExtendedCapability header) {
-      if (header.get<ExtendedCapability::Id>() != kExtendedAcs) return;
-      const auto control = static_cast<std::uint16_t>(at + kAcsControl);
-      Acs acs{{{config.read(bridge.rid, control, 4)}}};
+    with_acs(config, bridge.rid, [&](std::uint16_t control, Acs acs) {
       const unsigned on = acs.get<Acs::Enabled>() & ~Acs::kTranslationBlocking;
       config.write(bridge.rid, control, 4, acs.set<Acs::Enabled>(on).words[0]);
     });
@@ -264,6 +285,34 @@ void Topology::pass_translated(ConfigPort& config, const Function& function) con
 const Function* Topology::find(const TopologyPath& path) const {
   const auto it = std::ranges::find(functions(), path, &Function::path);
   return it == functions().end() ? nullptr : &*it;
+}
+
+void Topology::remark(const Remark& remark) {
+  if (!remarks_.push_back(remark)) ++remarks_lost_;
+}
+
+void print(TextBuffer& text, const Remark& remark) {
+  using enum Remark::What;
+  std::array<char, TopologyPath::kMaxText> path{};
+  text.put("PCI function ").put(remark.path.print(path)).put(": ");
+  switch (remark.what) {
+    case too_many_functions: text.put("skipped: more than ").dec(kMaxFunctions).put(" functions"); return;
+    case too_deep: text.put("nothing behind this bridge is used: too many bridges behind one another"); return;
+    case no_bus_number: text.put("nothing behind this bridge is used: no bus number is left for it"); return;
+    case fixed_bridge: text.put("nothing behind this bridge is used: its BARs cannot be assigned"); return;
+    case vanished: text.put("skipped: it does not answer any more"); return;
+    case bad_header: text.put("skipped: header type ").hex(remark.value); return;
+    case bad_list: text.put("its list of capabilities loops or leaves its range: used up to there"); return;
+    case too_many_ids: text.put("skipped: its DMA may have too many Requester IDs"); return;
+    case bar: break;
+  }
+  text.put("BAR ").dec(remark.bar).put(", ");
+  if (remark.fault == BarFault::no_address || remark.fault == BarFault::no_io_address) {
+    text.dec(remark.value).put(" bytes, ");
+  } else {
+    text.hex(remark.value, 8).put(", ");
+  }
+  text.put(to_string(remark.fault));
 }
 
 }  // namespace weir::pci

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "hyp/pci/capabilities.hpp"
+#include "hyp/pci/known_state.hpp"
 
 namespace weir::pci {
 namespace {
@@ -65,11 +66,25 @@ void allocate_page_requests(const VirtualFunction& f, std::uint32_t asked) {
                   std::min(asked, page_request_capacity(f)));
 }
 
+// A BAR of the guest's, with these address bits.
+std::uint32_t bar_word(const BarInfo& bar, std::uint32_t address) {
+  if (bar.io) return IoBar{{{address}}}.set<IoBar::Io>(true).words[0];
+  return Bar{{{address}}}.set<Bar::Wide>(bar.wide).set<Bar::Prefetchable>(bar.prefetchable).words[0];
+}
+
+// What of Command a guest may set: decoding of I/O only where there is something to decode.
+std::uint32_t settable_command(const Function& function) {
+  Command settable{{{static_cast<std::uint32_t>(Command::Layout::guest[0])}}};
+  const bool io = std::ranges::any_of(function.bars, [](const BarInfo& b) { return b.io && b.bytes != 0; });
+  return settable.set<Command::Io>(io).words[0];
+}
+
 }  // namespace
 
-bool VirtualHost::add(ConfigPort& config, const Function& function, unsigned slot, bool intx,
-                      const CapabilityGrant& grant) {
-  if (slot == 0 || slot >= kMaxSlots || slots_[slot].physical != nullptr) return false;
+std::expected<void, AddError> VirtualHost::add(ConfigPort& config, const Function& function, unsigned slot, bool intx,
+                                               const CapabilityGrant& grant) {
+  if (slot == 0 || slot >= kMaxSlots || slots_[slot].physical != nullptr)
+    return std::unexpected{AddError{AddError::What::slot_taken}};
   VirtualFunction f{};
   f.physical = &function;
   f.config = &config;
@@ -92,29 +107,28 @@ bool VirtualHost::add(ConfigPort& config, const Function& function, unsigned slo
   });
   cut_at(kExtended);
   find_granted(f, grant);
-  if (!assign(f)) return false;
+  if (const auto assigned = assign(f); !assigned) return assigned;
   if (f.pri != 0) allocate_page_requests(f, 0);  // whatever whoever had it before has left there
   slots_[slot] = f;
-  return true;
+  return {};
 }
 
-bool VirtualHost::assign(VirtualFunction& f) {
+std::expected<void, AddError> VirtualHost::assign(VirtualFunction& f) {
   for (unsigned i = 0; i < kBars; ++i) {
     const BarInfo& bar = f.physical->bars[i];
     if (bar.bytes == 0) continue;
+    if (!bars_.reaches(bar.base, bar.bytes)) return std::unexpected{AddError{AddError::What::unreachable, i}};
     const bool high = bar.wide && bar.prefetchable;
-    const IpaWindow& window = high ? memory64_ : memory32_;
-    std::uint64_t& next = high ? next64_ : next32_;
+    const IpaWindow& window = bar.io ? io_ : high ? memory64_ : memory32_;
+    std::uint64_t& next = bar.io ? next_io_ : high ? next64_ : next32_;
     const IPA base = (window.base + next).align_up(bar.bytes);
-    if (!window.contains(base, bar.bytes)) return false;
+    if (!window.contains(base, bar.bytes)) return std::unexpected{AddError{AddError::What::no_room, i}};
     next = base - window.base + bar.bytes;
-    f.bars[i] = Bar{{{static_cast<std::uint32_t>(base.value)}}}
-                    .set<Bar::Wide>(bar.wide)
-                    .set<Bar::Prefetchable>(bar.prefetchable)
-                    .words[0];
-    if (bar.wide) f.bars[i + 1] = static_cast<std::uint32_t>(base.value >> 32);
+    const std::uint64_t address = bar.io ? base - io_.base : base.value;
+    f.bars[i] = bar_word(bar, static_cast<std::uint32_t>(address));
+    if (bar.wide) f.bars[i + 1] = static_cast<std::uint32_t>(address >> 32);
   }
-  return true;
+  return {};
 }
 
 const VirtualFunction* VirtualHost::at(unsigned slot) const {
@@ -127,9 +141,8 @@ void VirtualHost::release() {
     if (f.physical == nullptr) continue;
     f.command = {};
     f.fenced = true;  // a fence that comes late finds nothing to do
-    f.config->write(f.physical->rid, kCommand, 2, Command{}.set<Command::IntxDisable>(true).words[0]);
-    disable_translation_services(*f.config, f.physical->rid);
-    update_mappings(f, false);
+    bring_to_known_state(*f.config, f.physical->rid);
+    update_mappings(f, {});
   }
 }
 
@@ -213,7 +226,7 @@ std::uint32_t VirtualHost::read_word(VirtualFunction& f, std::uint16_t at) {
   if (at == f.express_capability) {
     CapabilityHeader header{{{physical()}}};
     header.set<CapabilityHeader::Next>(0);
-    return ExpressHeader{{{header.words[0]}}}.set<ExpressHeader::PortType>(kPortIntegratedEndpoint).words[0];
+    return ExpressHeader{{{header.words[0]}}}.set<ExpressHeader::Port>(PortType::integrated_endpoint).words[0];
   }
   if (inside(at, f.express_capability, kExpressEnd)) {
     const auto within = static_cast<std::uint16_t>(at - f.express_capability);
@@ -278,15 +291,16 @@ void VirtualHost::write_word(VirtualFunction& f, std::uint16_t at, std::uint32_t
 }
 
 void VirtualHost::write_command(VirtualFunction& f, std::uint32_t value, std::uint32_t bytes) {
-  constexpr std::uint32_t settable = Command::Layout::guest[0];
+  const std::uint32_t settable = settable_command(*f.physical);
+  const Command was = f.command;
   f.command.words[0] = (f.command.words[0] & ~(bytes & settable)) | (value & bytes & settable);
   Command physical = f.command;
   if (!f.intx) physical.set<Command::IntxDisable>(true);  // the line belongs to another VM, or leads nowhere
   if (f.fenced) physical.set<Command::BusMaster>(false);
-  const bool decode = f.command.get<Command::Memory>();
-  if (!decode) update_mappings(f, false);
+  // What is decoded no more disappears first, what is from now on appears last.
+  update_mappings(f, Command{{{f.command.words[0] & was.words[0]}}});
   f.config->write(f.physical->rid, kCommand, 2, physical.words[0]);
-  if (decode) update_mappings(f, true);
+  update_mappings(f, physical);
   if (const std::uint32_t clear = value & bytes & static_cast<std::uint32_t>(Command::Status::mask); clear != 0)
     f.config->write(f.physical->rid, kStatus, 2, clear >> Command::Status::shift);
 }
@@ -296,15 +310,9 @@ void VirtualHost::write_bar(VirtualFunction& f, unsigned i, std::uint32_t value)
   const BarInfo& bar = f.physical->bars[upper ? i - 1 : i];
   if (bar.bytes == 0) return;  // not implemented: reads as zero
   const std::uint64_t settable = ~(bar.bytes - 1);
-  if (upper) {
-    f.bars[i] = value & static_cast<std::uint32_t>(settable >> 32);
-  } else {
-    f.bars[i] = Bar{{{value & static_cast<std::uint32_t>(settable)}}}
-                    .set<Bar::Wide>(bar.wide)
-                    .set<Bar::Prefetchable>(bar.prefetchable)
-                    .words[0];
-  }
-  update_mappings(f, f.command.get<Command::Memory>());
+  f.bars[i] = upper ? value & static_cast<std::uint32_t>(settable >> 32)
+                    : bar_word(bar, value & static_cast<std::uint32_t>(settable));
+  update_mappings(f, f.command);
 }
 
 void VirtualHost::write_express(VirtualFunction& f, std::uint16_t at, std::uint32_t value, std::uint32_t bytes) {
@@ -318,19 +326,25 @@ void VirtualHost::write_express(VirtualFunction& f, std::uint16_t at, std::uint3
 }
 
 IPA VirtualHost::bar_base(const VirtualFunction& f, unsigned i) const {
+  if (f.physical->bars[i].io) return io_.base + IoBar{{{f.bars[i]}}}.get<IoBar::Base>();
   std::uint64_t base = Bar{{{f.bars[i]}}}.get<Bar::Base>();
   if (f.physical->bars[i].wide) base |= std::uint64_t{f.bars[i + 1]} << 32;
   return IPA{base};
 }
 
-void VirtualHost::update_mappings(VirtualFunction& f, bool decode) {
+// Addresses outside of the host's windows do not get to the bus.
+bool VirtualHost::routed(const BarInfo& bar, IPA at) const {
+  if (bar.io) return io_.contains(at, bar.bytes);
+  return memory32_.contains(at, bar.bytes) || memory64_.contains(at, bar.bytes);
+}
+
+void VirtualHost::update_mappings(VirtualFunction& f, pci::Command command) {
   for (unsigned i = 0; i < kBars; ++i) {
     const BarInfo& bar = f.physical->bars[i];
     if (bar.bytes == 0) continue;
     const IPA at = bar_base(f, i);
-    // Addresses outside of the host's windows are not routed to the bus.
-    const bool wanted =
-        decode && at.aligned(bar.bytes) && (memory32_.contains(at, bar.bytes) || memory64_.contains(at, bar.bytes));
+    const bool decode = bar.io ? command.get<Command::Io>() : command.get<Command::Memory>();
+    const bool wanted = decode && at.aligned(bar.bytes) && routed(bar, at);
     if (f.mapped[i] && (!wanted || f.mapped_at[i] != at)) {
       bars_.unmap_bar(f.mapped_at[i], bar.bytes);
       f.mapped[i] = false;

@@ -1,13 +1,14 @@
 // The PCI host that a VM sees: one root bus with the VM's functions on it, as integrated endpoints, and nothing else.
 //
 // Configuration accesses trap and are filtered: a guest reaches the fields listed in config.hpp as settable, its own
-// virtual BARs, and the capabilities named in virtual_host.cpp. I/O space, expansion ROMs, MSI, function-level reset,
-// power states and the extended capabilities (SR-IOV among them) are not offered; ATS, PRI and PASID are to a function that
+// virtual BARs, and the capabilities named in virtual_host.cpp. Expansion ROMs, MSI, function-level reset, power
+// states and the extended capabilities (SR-IOV among them) are not offered; ATS, PRI and PASID are to a function that
 // is granted them.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <expected>
 #include <span>
 #include <string_view>
 
@@ -25,6 +26,8 @@ class BarPort {
   // Maps device registers, whole pages; false if the range is not free or memory is short (nothing is mapped then).
   [[nodiscard]] virtual bool map_bar(IPA at, PA registers, std::uint64_t bytes) = 0;
   virtual void unmap_bar(IPA at, std::uint64_t bytes) = 0;
+  // Can map_bar() reach these registers at all?
+  [[nodiscard]] virtual bool reaches(PA registers, std::uint64_t bytes) const = 0;
 
  protected:
   ~BarPort() = default;
@@ -67,21 +70,33 @@ struct VirtualFunction {
   bool fenced = false;  // no DMA and no ATS, whatever the guest sets
 };
 
+// Why a function cannot be shown to the guest.
+struct AddError {
+  enum class What : std::uint8_t {
+    slot_taken,
+    no_room,     // the guest's window for this BAR is full
+    unreachable  // stage 2 cannot map the physical BAR: its address is too high
+  };
+  What what{};
+  unsigned bar = 0;
+};
+
 class VirtualHost final : public MmioDevice {
  public:
-  // BARs live in these windows of the guest.
-  VirtualHost(BarPort& bars, IpaWindow memory32, IpaWindow memory64)
-      : bars_{bars}, memory32_{memory32}, memory64_{memory64} {}
+  // BARs live in these windows of the guest. The addresses of memory on its bus are IPAs; those of I/O count from the
+  // beginning of `io`, at most 64 KiB.
+  VirtualHost(BarPort& bars, IpaWindow memory32, IpaWindow memory64, IpaWindow io = {})
+      : bars_{bars}, memory32_{memory32}, memory64_{memory64}, io_{io} {}
 
-  // Puts `function` (which outlives the host, as does `config`, through which it is reached) at `slot`, 1 to 31, with BARs
-  // assigned as firmware would, decoding off. False if the slot is taken or the windows are full.
-  [[nodiscard]] bool add(ConfigPort& config, const Function& function, unsigned slot, bool intx,
-                         const CapabilityGrant& grant = {});
+  // Puts `function` (which outlives the host, as does `config`, through which it is reached) at `slot`, 1 to 31, with
+  // BARs assigned as firmware would, decoding off.
+  [[nodiscard]] std::expected<void, AddError> add(ConfigPort& config, const Function& function, unsigned slot,
+                                                  bool intx, const CapabilityGrant& grant = {});
 
   // The function at `slot` does no DMA any more and uses no ATS, for good. Its registers stay the guest's.
   void fence(unsigned slot);
 
-  // Takes every function back: no decoding, DMA or interrupts. For a VM that has stopped.
+  // Takes every function back, into its known state. For a VM that has stopped.
   void release();
 
   // Null if the slot is empty.
@@ -101,15 +116,18 @@ class VirtualHost final : public MmioDevice {
   void write_express(VirtualFunction& f, std::uint16_t at, std::uint32_t value, std::uint32_t bytes);
   [[nodiscard]] std::uint32_t read_extended(VirtualFunction& f, std::uint16_t at);
   void write_extended(VirtualFunction& f, std::uint16_t at, std::uint32_t value, std::uint32_t bytes);
-  [[nodiscard]] bool assign(VirtualFunction& f);
+  [[nodiscard]] std::expected<void, AddError> assign(VirtualFunction& f);
   [[nodiscard]] IPA bar_base(const VirtualFunction& f, unsigned i) const;
-  void update_mappings(VirtualFunction& f, bool decode);
+  [[nodiscard]] bool routed(const BarInfo& bar, IPA at) const;
+  void update_mappings(VirtualFunction& f, pci::Command command);
 
   BarPort& bars_;
   IpaWindow memory32_;
   IpaWindow memory64_;
+  IpaWindow io_;
   std::uint64_t next32_ = 0;  // bytes of the windows given out at add()
   std::uint64_t next64_ = 0;
+  std::uint64_t next_io_ = kPage4K;  // 0 in a BAR is no address
   SpinLock lock_;
   std::array<VirtualFunction, kMaxSlots> slots_{};
 };

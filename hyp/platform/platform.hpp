@@ -81,6 +81,7 @@ struct StreamRange {  // one line of iommu-map: RIDs [rid, rid + count) have Str
 struct StreamRef {
   unsigned smmu{};  // index into Platform::smmus
   StreamID stream;
+  friend constexpr bool operator==(const StreamRef&, const StreamRef&) = default;
 };
 
 struct PciHost {  // pci-host-ecam-generic; may have several root buses

@@ -115,6 +115,11 @@ bool CpuView::map_bar(IPA at, PA registers, std::uint64_t bytes) {
   return map(at, registers, bytes, {.memory = stage2::Memory::device_nGnRE}).has_value();
 }
 
+bool CpuView::reaches(PA registers, std::uint64_t bytes) const {
+  const PA end = table_->geometry().output_end();
+  return bytes <= end.value && registers.value <= end.value - bytes;
+}
+
 void CpuView::unmap_bar(IPA at, std::uint64_t bytes) {
   // Only what map_bar mapped comes here, in whole: no block is split, so nothing can fail.
   static_cast<void>(unmap(at, bytes).has_value());

@@ -43,6 +43,7 @@ class CpuView final : public pci::BarPort, public stage2::CpuTlb, public stage2:
 
   [[nodiscard]] bool map_bar(IPA at, PA registers, std::uint64_t bytes) override;
   void unmap_bar(IPA at, std::uint64_t bytes) override;
+  [[nodiscard]] bool reaches(PA registers, std::uint64_t bytes) const override;
 
   // The pCPUs' break-before-make level (ID_AA64MMFR2_EL1.BBM).
   [[nodiscard]] static unsigned bbml();

@@ -30,6 +30,7 @@ namespace weir {
 namespace {
 
 constexpr unsigned kMaxBackings = decltype(VsmmuConfig::backing)::capacity;
+constexpr unsigned kMaxFurtherStreams = 64;  // of a VM's devices that have several StreamIDs
 
 // Arguments for "%.*s".
 #define TEXT(view) static_cast<int>((view).size()), (view).data()
@@ -55,13 +56,27 @@ const char* reason(stage2::Error e) {
   }
 }
 
+// The device that has the same Requester IDs on the physical machine, the first in the manifest, or the device itself.
+const DeviceConfig& first_of_group(const VmConfig& vm, const DeviceConfig& device) {
+  const pci::Function* function = machine_pci().find(device.pci);
+  for (const DeviceConfig& other : vm.devices)
+    if (const pci::Function* f = machine_pci().find(other.pci);
+        f != nullptr && function != nullptr && f->group == function->group)
+      return other;
+  return device;
+}
+
+VStreamID vsid_of(const VmConfig& vm, const DeviceConfig& device) {
+  return VStreamID{pci::Rid{0, first_of_group(vm, device).slot, 0}.value()};
+}
+
 // A stream of one of the VM's functions, under one of its vSMMUs.
 class Binding final : public StreamOwner {
  public:
-  Binding(Vm& vm, const DeviceConfig& config, const pci::Function& f, SmmuInstance& on, vsmmu::VSmmu& vsmmu)
-      : StreamOwner{f.stream->stream, &vsmmu}, smmu{on}, vm_{vm}, config_{config}, vsmmu_{vsmmu} {}
+  Binding(Vm& vm, const DeviceConfig& config, StreamID stream, SmmuInstance& on, vsmmu::VSmmu& vsmmu)
+      : StreamOwner{stream, &vsmmu}, smmu{on}, vm_{vm}, config_{config}, vsmmu_{vsmmu} {}
 
-  [[nodiscard]] VStreamID vsid() const { return VStreamID{pci::Rid{0, config_.slot, 0}.value()}; }
+  [[nodiscard]] VStreamID vsid() const { return vsid_of(vm_.config(), config_); }
   [[nodiscard]] const DeviceConfig& config() const { return config_; }
   void on_event(SmmuInstance& from, const smmu::Event& event) override;
   bool on_page_request(SmmuInstance& from, const smmu::PriEntry& request) override;
@@ -161,7 +176,8 @@ void Binding::act() {
 void Binding::punish() {
   if (config_.on_violation == ViolationPolicy::stop) vm_.stop(StopReason::violation);
   if (config_.on_violation == ViolationPolicy::quarantine) {
-    vm_.pci->fence(config_.slot);
+    for (const DeviceConfig& device : vm_.config().devices)  // which of them it was, nothing tells
+      if (vsid_of(vm_.config(), device) == vsid()) vm_.pci->fence(device.slot);
     if (const auto gone = vsmmu_.detach(vsid()); !gone && gone.error() != stage2::Error::no_such_stream)
       log("vm %.*s: device %.*s could not be quarantined: %s", TEXT(vm_.name()), TEXT(config_.name),
           reason(gone.error()));
@@ -173,7 +189,8 @@ struct Devices {
   std::unique_ptr<RtcDevice> rtc;
   std::array<std::unique_ptr<VsmmuDevice>, kMaxVsmmus> vsmmus;
   std::unique_ptr<pci::VirtualHost> host;
-  std::array<std::unique_ptr<Binding>, kMaxVmDevices> bindings;
+  std::array<std::unique_ptr<Binding>, kMaxVmDevices + kMaxFurtherStreams> bindings;
+  std::size_t binding_count = 0;
   std::array<VmFunction, kMaxVmDevices> functions{};
   std::size_t function_count = 0;
   struct Line {
@@ -295,9 +312,60 @@ unsigned page_requesters(std::span<const VmConfig> vms, unsigned smmu) {
   for (const VmConfig& vm : vms)
     for (const DeviceConfig& device : vm.devices) {
       const pci::Function* function = device.pri ? machine_pci().find(device.pci) : nullptr;
-      if (function != nullptr && function->stream && function->stream->smmu == smmu) ++n;
+      if (function != nullptr && !function->streams.empty() && function->streams[0].smmu == smmu) ++n;
     }
   return n;
+}
+
+// Takes one of the StreamIDs of a device for the VM. The device's own comes first; what it shares with others of the
+// VM may have been taken with them.
+std::expected<void, DeviceError> add_stream(Vm& vm, Devices& devices, const DeviceConfig& config,
+                                            const StreamRef& stream, const Platform& platform) {
+  SmmuInstance* smmu = machine_smmu(stream.smmu);
+  if (smmu == nullptr)
+    return error("vm %.*s: device %.*s: %.*s cannot be used", TEXT(vm.name()), TEXT(config.name),
+                 TEXT(platform.smmus[stream.smmu].name));
+  const VStreamID vsid = vsid_of(vm.config(), config);
+  bool further = false;
+  for (const auto& other : devices.bindings) {
+    if (!other || other->vsid() != vsid) continue;
+    if (&other->smmu == smmu && other->sid == stream.stream) return {};
+    further = true;
+  }
+  if (devices.binding_count == devices.bindings.size())
+    return error("vm %.*s: device %.*s: too many StreamIDs", TEXT(vm.name()), TEXT(config.name));
+  vsmmu::VSmmu& vsmmu = *devices.vsmmus[config.vsmmu]->device;
+  auto binding = make<Binding>(vm, config, stream.stream, *smmu, vsmmu);
+  if (!binding) return error("vm %.*s: device %.*s: no memory", TEXT(vm.name()), TEXT(config.name));
+  if (!smmu->claim(*binding))
+    return error("vm %.*s: device %.*s: its StreamID %#x is another device's", TEXT(vm.name()), TEXT(config.name),
+                 stream.stream.value);
+  devices.bindings[devices.binding_count++] = std::move(binding);
+  const auto done = further ? vsmmu.attach_further(vsid, *smmu, stream.stream)
+                            : vsmmu.attach(vsid, *smmu, stream.stream, stream_grant(config));
+  if (!done)
+    return error("vm %.*s: device %.*s: %.*s, StreamID %#x: %s", TEXT(vm.name()), TEXT(config.name), TEXT(smmu->name()),
+                 stream.stream.value, reason(done.error()));
+  return {};
+}
+
+// What the operator has to know about a function that cannot be shown.
+std::unexpected<DeviceError> not_shown(Vm& vm, const DeviceConfig& config, const pci::Function& function,
+                                       pci::AddError why) {
+  const pci::BarInfo& bar = function.bars[why.bar];
+  const auto bytes = static_cast<unsigned long long>(bar.bytes);
+  const auto base = static_cast<unsigned long long>(bar.base.value);
+  switch (why.what) {
+    case pci::AddError::What::slot_taken: break;
+    case pci::AddError::What::no_room:
+      return error("vm %.*s: device %.*s: BAR %u, %llu bytes, does not fit into the VM's PCI windows", TEXT(vm.name()),
+                   TEXT(config.name), why.bar, bytes);
+    case pci::AddError::What::unreachable:
+      return error(
+          "vm %.*s: device %.*s: BAR %u, %llu bytes at %#llx, lies beyond the %u bits of address that stage 2 has",
+          TEXT(vm.name()), TEXT(config.name), why.bar, bytes, base, vm.view().geometry().output_bits());
+  }
+  return error("vm %.*s: device %.*s: slot %u is taken", TEXT(vm.name()), TEXT(config.name), config.slot);
 }
 
 std::expected<void, DeviceError> add_function(Vm& vm, Devices& devices, std::size_t index, const Platform& platform,
@@ -305,24 +373,12 @@ std::expected<void, DeviceError> add_function(Vm& vm, Devices& devices, std::siz
   const DeviceConfig& config = vm.config().devices[index];
   const pci::Function* function = machine_pci().find(config.pci);
   // check_against() has seen to it that the function exists and is behind one of the vSMMU's SMMUs.
-  if (function == nullptr || !function->stream)
+  if (function == nullptr || function->streams.empty())
     return error("vm %.*s: device %.*s: there is no such function", TEXT(vm.name()), TEXT(config.name));
-  SmmuInstance* smmu = machine_smmu(function->stream->smmu);
-  if (smmu == nullptr)
-    return error("vm %.*s: device %.*s: %.*s cannot be used", TEXT(vm.name()), TEXT(config.name),
-                 TEXT(platform.smmus[function->stream->smmu].name));
+  for (const StreamRef& stream : function->streams)
+    if (auto done = add_stream(vm, devices, config, stream, platform); !done) return done;
+  const SmmuInstance& smmu = *machine_smmu(function->streams[0].smmu);
   vsmmu::VSmmu& vsmmu = *devices.vsmmus[config.vsmmu]->device;
-  auto binding = make<Binding>(vm, config, *function, *smmu, vsmmu);
-  if (!binding) return error("vm %.*s: device %.*s: no memory", TEXT(vm.name()), TEXT(config.name));
-  if (!smmu->claim(*binding))
-    return error("vm %.*s: device %.*s: its StreamID %#x is another device's", TEXT(vm.name()), TEXT(config.name),
-                 function->stream->stream.value);
-  devices.bindings[index] = std::move(binding);
-  if (const auto done =
-          vsmmu.attach(devices.bindings[index]->vsid(), *smmu, function->stream->stream, stream_grant(config));
-      !done)
-    return error("vm %.*s: device %.*s: %.*s, StreamID %#x: %s", TEXT(vm.name()), TEXT(config.name), TEXT(smmu->name()),
-                 function->stream->stream.value, reason(done.error()));
   std::uint32_t intid = 0;
   if (function->line) {
     const auto bound = intid_of(vm, devices, config, function->line->intid);
@@ -330,16 +386,19 @@ std::expected<void, DeviceError> add_function(Vm& vm, Devices& devices, std::siz
     intid = *bound;
   }
   pci::ConfigPort& port = *machine_config(platform, *function);
-  const unsigned page_requests = page_request_share(smmu->page_request_capacity(), page_requesters(vms, smmu->index()));
+  const unsigned page_requests = page_request_share(smmu.page_request_capacity(), page_requesters(vms, smmu.index()));
   const pci::CapabilityGrant visible = capability_grant(config, vsmmu.announced(), page_requests);
-  if (!devices.host->add(port, *function, config.slot, intid != 0, visible))
-    return error("vm %.*s: device %.*s: slot %u is taken, or its BARs do not fit", TEXT(vm.name()), TEXT(config.name),
-                 config.slot);
+  if (const auto added = devices.host->add(port, *function, config.slot, intid != 0, visible); !added)
+    return not_shown(vm, config, *function, added.error());
   const pci::VirtualFunction& shown = *devices.host->at(config.slot);
   report_missing(vm, config, vsmmu.announced(), visible, shown);
   if (shown.ats != 0) machine_pci().pass_translated(port, *function);
-  devices.functions[devices.function_count++] = {config.slot, config.vsmmu, intid, shown.ats != 0,
-                                                 machine_snoops(platform, *function)};
+  devices.functions[devices.function_count++] = {config.slot,
+                                                 config.vsmmu,
+                                                 intid,
+                                                 shown.ats != 0,
+                                                 machine_snoops(platform, *function),
+                                                 vsid_of(vm.config(), config)};
   return {};
 }
 
@@ -354,7 +413,8 @@ std::expected<void, DeviceError> attach_all(Vm& vm, Devices& devices, const Plat
   }
   if (platform.pci_hosts.empty()) return {};
   devices.host = make<pci::VirtualHost>(vm.view(), pci::IpaWindow{guest_map::kPci32, guest_map::kPci32Bytes},
-                                        pci::IpaWindow{guest_map::kPci64, guest_map::kPci64Bytes});
+                                        pci::IpaWindow{guest_map::kPci64, guest_map::kPci64Bytes},
+                                        pci::IpaWindow{guest_map::kPciIo, guest_map::kPciIoBytes});
   if (!devices.host || !vm.bus().add(guest_map::kEcam, guest_map::kEcamBytes, *devices.host))
     return error("vm %.*s: no memory for the PCI host", TEXT(vm.name()));
   vm.pci = devices.host.get();

@@ -17,11 +17,12 @@ namespace weir {
 
 // One of the VM's functions, for its devicetree.
 struct VmFunction {
-  unsigned slot{};        // on the virtual root bus, function 0; the vStreamID is slot << 3
+  unsigned slot{};        // on the virtual root bus, function 0
   unsigned vsmmu{};       // index into Vm::vsmmus
   std::uint32_t intid{};  // of its INTA; 0: it has none
   bool ats{};             // granted, and there: function and SMMUs have it
   bool coherent{};        // its DMA snoops; the same for all of a VM
+  VStreamID vsid;         // its requester ID there, or that of the first of those that it shares a StreamID with
 };
 
 // One line, for the operator: what of the manifest cannot be had, and why.

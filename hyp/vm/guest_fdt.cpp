@@ -18,7 +18,7 @@ enum Phandle : std::uint32_t { kGic = 1, kClock = 2, kVsmmus = 0x10 };
 enum GicCell : std::uint32_t { kSpi = 0, kPpi = 1, kEdgeRising = 1, kLevelHigh = 4 };
 constexpr std::uint32_t kFirstSpi = 32;
 // "ranges" of a PCI host: the space code of the first cell.
-enum PciSpace : std::uint32_t { kMemory32 = 0x0200'0000, kMemory64Prefetch = 0x4300'0000 };
+enum PciSpace : std::uint32_t { kIo = 0x0100'0000, kMemory32 = 0x0200'0000, kMemory64Prefetch = 0x4300'0000 };
 constexpr std::uint32_t kUartHz = 24'000'000;
 
 // libfdt's sequential writer; the first error sticks.
@@ -204,10 +204,27 @@ void write_pci(Writer& w, const GuestHardware& hw) {
   w.cells("#size-cells", {2});
   w.cells("bus-range", {0, Writer::low(kEcamBytes / 0x10'0000 - 1)});
   w.reg(kEcam, kEcamBytes);
-  w.cells("ranges",
-          {kMemory32, 0, Writer::low(kPci32.value), 0, Writer::low(kPci32.value), 0, Writer::low(kPci32Bytes),
-           kMemory64Prefetch, Writer::high(kPci64.value), Writer::low(kPci64.value), Writer::high(kPci64.value),
-           Writer::low(kPci64.value), Writer::high(kPci64Bytes), Writer::low(kPci64Bytes)});
+  w.cells("ranges", {kIo,
+                     0,
+                     0,
+                     0,
+                     Writer::low(kPciIo.value),
+                     0,
+                     Writer::low(kPciIoBytes),  //
+                     kMemory32,
+                     0,
+                     Writer::low(kPci32.value),
+                     0,
+                     Writer::low(kPci32.value),
+                     0,
+                     Writer::low(kPci32Bytes),
+                     kMemory64Prefetch,
+                     Writer::high(kPci64.value),
+                     Writer::low(kPci64.value),
+                     Writer::high(kPci64.value),
+                     Writer::low(kPci64.value),
+                     Writer::high(kPci64Bytes),
+                     Writer::low(kPci64Bytes)});
   w.cells("#interrupt-cells", {1});
   if (hw.dma_coherent) w.flag("dma-coherent");
   if (hw.ats) w.flag("ats-supported");
@@ -230,7 +247,7 @@ void write_pci(Writer& w, const GuestHardware& hw) {
     w.start_cells("iommu-map", hw.functions.size() * 4);
     for (const GuestFunction& f : hw.functions) {
       const std::uint32_t rid = pci::Rid{0, f.slot, 0}.value();
-      for (const std::uint32_t c : {rid, kVsmmus + f.vsmmu, rid, 1u}) w.cell(c);
+      for (const std::uint32_t c : {rid, kVsmmus + f.vsmmu, f.vsid.value, 1u}) w.cell(c);
     }
   }
   w.end();

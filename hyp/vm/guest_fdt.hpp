@@ -21,9 +21,10 @@ struct GuestVsmmu {
 };
 
 struct GuestFunction {
-  unsigned slot{};        // device on virtual bus 0, function 0; vStreamID = requester ID
+  unsigned slot{};        // device on virtual bus 0, function 0
   unsigned vsmmu{};       // index into GuestHardware::vsmmus
   std::uint32_t intid{};  // INTA; 0: none
+  VStreamID vsid;
 };
 
 struct GuestHardware {

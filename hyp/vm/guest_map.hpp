@@ -27,6 +27,8 @@ inline constexpr std::uint64_t kVsmmuBytes = 0x2'0000;
 inline constexpr std::uint32_t kVsmmuIntid = 144;  // + 4n: eventq, priq, cmdq-sync, gerror
 inline constexpr IPA kPci32{0x1000'0000};
 inline constexpr std::uint64_t kPci32Bytes = 0x2eff'0000;
+inline constexpr IPA kPciIo{0x3eff'0000};  // I/O addresses from 0 on
+inline constexpr std::uint64_t kPciIoBytes = 0x1'0000;
 inline constexpr IPA kEcam{0x3f00'0000};
 inline constexpr std::uint64_t kEcamBytes = 0x100'0000;
 inline constexpr IPA kRam{0x4000'0000};

@@ -75,7 +75,7 @@ std::expected<LoadedGuest, const char*> load_guest(Vm& vm, const FileSource& fil
   bool ats = false;
   bool dma_coherent = true;
   for (const VmFunction& f : vm_functions(vm)) {
-    functions[function_count++] = {f.slot, f.vsmmu, f.intid};
+    functions[function_count++] = {f.slot, f.vsmmu, f.intid, f.vsid};
     ats = ats || f.ats;
     dma_coherent = dma_coherent && f.coherent;
   }

@@ -3,7 +3,7 @@
 
 mutation := build/mutation
 mutation_tests := $(foreach folder,tests/conformance tests/model tests/unit/fakes tests/unit/gic tests/unit/model tests/unit/smmu tests/unit/stage2 tests/unit/support \
-    tests/unit/vm tests/unit/vsmmu tests/unit/cpu tests/unit/patch,\
+    tests/unit/vm tests/unit/vsmmu tests/unit/pci tests/unit/cpu tests/unit/patch,\
     $(filter $(folder)/%,$(test_sources)))
 MUTATION_CXXFLAGS := -std=c++23 -O1 -I.
 MUTATION_LDFLAGS := -fuse-ld=lld

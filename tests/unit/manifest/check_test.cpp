@@ -16,11 +16,11 @@ TopologyPath path(std::string_view text) { return TopologyPath::parse(text).valu
 struct Machine {
   std::vector<std::string_view> smmus{"smmuv3@c000000", "smmuv3@c020000", "smmuv3@c040000"};
   std::vector<PciFunctionFact> functions{
-      {.path = path("00:01.0"), .bridge = false, .smmu = "smmuv3@c000000", .line = 36},
+      {.path = path("00:01.0"), .bridge = false, .smmu = "smmuv3@c000000", .line = 36, .group = 1},
       {.path = path("00:05.0"), .bridge = false, .smmu = "", .line = std::nullopt},
       {.path = path("08:01.0"), .bridge = true, .smmu = "smmuv3@c020000", .line = std::nullopt},
-      {.path = path("08:01.0/00.0"), .bridge = false, .smmu = "smmuv3@c020000", .line = 36},
-      {.path = path("10:02.0/00.0"), .bridge = false, .smmu = "smmuv3@c040000", .line = 37},
+      {.path = path("08:01.0/00.0"), .bridge = false, .smmu = "smmuv3@c020000", .line = 36, .group = 3},
+      {.path = path("10:02.0/00.0"), .bridge = false, .smmu = "smmuv3@c040000", .line = 37, .group = 4},
   };
   PlatformFacts facts{
       .memory = 1_GiB + 512_MiB, .pcpus = 4, .smmus = smmus, .enumerated = true, .functions = functions};
@@ -116,12 +116,12 @@ constexpr Case kCases[] = {
      "smmuv3@c000000, smmuv3@c020000, smmuv3@c040000"},
     {"NoSuchDevice", Code::no_such_device,
      [](Tree&, Tree& vm, Machine&) { vm["devices"]["disk1"].set("pci", "08:02.0/00.0"); },
-     "/vms/linux/devices/disk1: pci = \"08:02.0/00.0\": no such device; expected one of 00:01.0, 00:05.0, "
+     "/vms/linux/devices/disk1: pci = \"08:02.0/00.0\": no such device; expected one of 00:01.0, "
      "08:01.0/00.0, "
      "10:02.0/00.0"},
     {"NotAFunction", Code::not_a_function,
      [](Tree&, Tree& vm, Machine&) { vm["devices"]["disk1"].set("pci", "08:01.0"); },
-     "/vms/linux/devices/disk1: pci = \"08:01.0\": a bridge; expected one of 00:01.0, 00:05.0, 08:01.0/00.0, "
+     "/vms/linux/devices/disk1: pci = \"08:01.0\": a bridge; expected one of 00:01.0, 08:01.0/00.0, "
      "10:02.0/00.0"},
     {"WrongSmmu", Code::wrong_smmu, [](Tree&, Tree& vm, Machine&) { vm["devices"]["disk1"].set("pci", "00:01.0"); },
      "/vms/linux/devices/disk1: pci = \"00:01.0\": this device is behind smmuv3@c000000; expected the backing of "
@@ -142,6 +142,33 @@ constexpr Case kCases[] = {
      },
      "/vms/linux/devices/disk1: pci = \"08:01.0/00.0\": DMA of this device snoops caches, that of disk2 does not; "
      "expected one kind in a VM"},
+    {"Unusable", Code::unusable,
+     [](Tree&, Tree& vm, Machine& m) {
+       m.functions[0].problem = "a host bridge, or another that belongs to the machine";
+       vm["devices"]["disk1"].set("pci", "00:01.0");
+     },
+     "/vms/linux/devices/disk1: pci = \"00:01.0\": this is a host bridge, or another that belongs to the machine; "
+     "expected one of 08:01.0/00.0, 10:02.0/00.0"},
+    {"SharedBridge", Code::shared_id,
+     [](Tree& root, Tree&, Machine& m) {
+       m.functions[0].group = 3;
+       m.functions[0].requester = m.functions[3].requester = path("08:01.0");
+       Tree& b = test::add_vm(root, "b");
+       test::add_vsmmu(b, "smmuv3@c000000");
+       test::add_device(b, "x", "00:01.0");
+     },
+     "/vms/linux/devices/disk1: pci = \"08:01.0/00.0\": its DMA may arrive under a Requester ID of the bridge 08:01.0, "
+     "as "
+     "does that of /vms/b/devices/x; expected one VM for all that is behind the bridge"},
+    {"SharedId", Code::shared_id,
+     [](Tree& root, Tree&, Machine& m) {
+       m.functions[0].group = 3;
+       Tree& b = test::add_vm(root, "b");
+       test::add_vsmmu(b, "smmuv3@c000000");
+       test::add_device(b, "x", "00:01.0");
+     },
+     "/vms/linux/devices/disk1: pci = \"08:01.0/00.0\": its DMA may arrive under a Requester ID that it shares with "
+     "/vms/b/devices/x; expected one VM for both"},
     {"SharedLine", Code::shared_line,
      [](Tree& root, Tree&, Machine&) {
        Tree& b = test::add_vm(root, "b");

@@ -41,20 +41,47 @@ inline void add_bar(FakeFunction& f, unsigned i, std::uint64_t bytes, bool wide,
   if (wide) f.allow(static_cast<std::uint16_t>(at + 4), 4, static_cast<std::uint32_t>(~(bytes - 1) >> 32));
 }
 
-inline FakeFunction bridge() {
-  FakeFunction f = endpoint(0x1b36, 0x000c, 1);
+// An I/O BAR of `bytes` (power of two).
+inline void add_io_bar(FakeFunction& f, unsigned i, std::uint32_t bytes) {
+  const auto at = static_cast<std::uint16_t>(kBar0 + 4 * i);
+  f.set(at, 4, IoBar{}.set<IoBar::Io>(true).words[0]);
+  f.allow(at, 4, ~(bytes - 1) & ~0x3u);
+}
+
+// A PCI Express capability at 0x40, version 2, the only one.
+inline void add_express(FakeFunction& f, PortType type) {
+  f.set(kStatus, 2, 0x10);
+  f.set(kCapabilities, 1, 0x40);
+  f.set(0x40, 4, ExpressHeader{}.set<ExpressHeader::Version>(2).set<ExpressHeader::Port>(type).words[0] | kCapExpress);
+}
+
+// A bridge with a conventional bridge's registers alone.
+inline FakeFunction conventional_bridge() {
+  FakeFunction f = endpoint(0x1b36, 0x0001, 1);
   f.set(kHeaderType, 1, kHeaderBridge);
   f.allow(kBusNumbers, 4, 0x00ffffff);
+  f.set(kIoWindow, 2, 0x0101);
+  f.allow(kIoWindow, 2, 0xf0f0);
+  f.allow(kIoUpper, 4, 0xffffffff);
   f.allow(kMemoryWindow, 4, 0xfff0fff0);
+  f.set(kPrefetchWindow, 4, 0x00010001);
   f.allow(kPrefetchWindow, 4, 0xfff0fff0);
   f.allow(kPrefetchBaseUpper, 4, 0xffffffff);
   f.allow(kPrefetchLimitUpper, 4, 0xffffffff);
+  return f;
+}
+// A root port.
+inline FakeFunction bridge(PortType type = PortType::root_port) {
+  FakeFunction f = conventional_bridge();
+  f.set(kDeviceId, 2, 0x000c);
+  add_express(f, type);
   return f;
 }
 
 struct FakeBus final : ConfigPort {
   std::map<unsigned, std::vector<FakeFunction*>> roots;  // by bus number, then devfn
   unsigned writes = 0;
+  std::uint32_t waited = 0;  // microseconds
 
   void put(unsigned bus, unsigned devfn, FakeFunction& f) {
     auto& slots = roots[bus];
@@ -79,6 +106,7 @@ struct FakeBus final : ConfigPort {
       if (FakeFunction* f = below(bus, rid.bus(), devfn)) return f;
     return nullptr;
   }
+  void wait(std::uint32_t microseconds) override { waited += microseconds; }
   std::uint32_t read(Rid rid, std::uint16_t offset, unsigned size) override {
     const FakeFunction* f = find(rid);
     return f != nullptr ? f->get(offset, size) : static_cast<std::uint32_t>(bit_mask(size * 8 - 1, 0));

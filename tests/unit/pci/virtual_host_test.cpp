@@ -21,6 +21,8 @@ struct FakeBars final : BarPort {
     mapped[at.value] = {registers, bytes};
     return true;
   }
+  bool reaches(PA registers, std::uint64_t bytes) const override { return registers.value + bytes <= end; }
+  std::uint64_t end = std::uint64_t{1} << 44;
   void unmap_bar(IPA at, std::uint64_t bytes) override {
     ASSERT_TRUE(mapped.contains(at.value));
     ASSERT_EQ(mapped[at.value].second, bytes);
@@ -170,10 +172,85 @@ TEST_F(VirtualHostTest, AFunctionWithoutItsLineHasNoPin) {
   EXPECT_EQ(rd(3, kCommand, 2), 0x4u);
 }
 
-TEST_F(VirtualHostTest, IoSpaceIsNeverEnabled) {
+TEST_F(VirtualHostTest, IoSpaceIsOffWhereThereIsNone) {
   wr(1, kCommand, 2, 0xffff);
   EXPECT_EQ(disk.get(kCommand, 2) & 1, 0u);
   EXPECT_EQ(rd(1, kCommand, 2), 0x546u);
+}
+
+// Addresses of I/O count from the beginning of the host's window.
+TEST(VirtualHost, AnIoBarIsMapped) {
+  FakeFunction card = endpoint(0x1234, 1, 1);
+  FakeBus bus;
+  bus.put(9, 0, card);
+  Function function;
+  function.rid = Rid{9, 0, 0};
+  function.bars[0] = {PA{0x1010'0000}, 0x1000, false, false};
+  function.bars[3] = {PA{0x3eff'2000}, 0x1000, false, false, true};
+  FakeBars bars;
+  VirtualHost host{
+      bars, {IPA{0x10000000}, 0x2eff0000}, {IPA{0x80'0000'0000}, 0x80'0000'0000}, {IPA{0x3eff'0000}, 0x1'0000}};
+  ASSERT_TRUE(host.add(bus, function, 1, true));
+  Vcpu vcpu;
+  const auto at = [](std::uint16_t reg) { return EcamAddress{Rid{0, 1, 0}, reg}.words[0]; };
+  const auto rd = [&](std::uint16_t reg) {
+    std::uint64_t v = 0;
+    EXPECT_EQ(host.read(vcpu, {at(reg), 4}, v), MmioResult::done);
+    return v;
+  };
+  const auto wr = [&](std::uint16_t reg, std::uint64_t v) {
+    EXPECT_EQ(host.write(vcpu, {at(reg), 4}, v), MmioResult::done);
+  };
+  constexpr std::uint16_t kBar3 = kBar0 + 12;
+  EXPECT_EQ(rd(kBar3), 0x1001u) << "not 0, which is no address";
+  wr(kBar3, 0xffff'ffff);
+  EXPECT_EQ(rd(kBar3), 0xffff'f001u);
+  wr(kBar3, 0x5000);
+  wr(kCommand, 2);
+  EXPECT_EQ(bars.mapped.size(), 1u) << "memory alone";
+  EXPECT_EQ(card.get(kCommand, 2) & 3, 2u);
+  wr(kCommand, 3);
+  ASSERT_TRUE(bars.mapped.contains(0x3eff'5000));
+  EXPECT_EQ(bars.mapped[0x3eff'5000].first, PA{0x3eff'2000});
+  EXPECT_EQ(card.get(kCommand, 2) & 3, 3u);
+  for (const std::uint64_t beyond : {0x1'0000ULL, 0xffff'f000ULL, 0xc100'0000ULL}) {
+    wr(kBar3, beyond);
+    EXPECT_EQ(bars.mapped.size(), 1u) << beyond;
+  }
+  wr(kBar3, 0x6000);
+  wr(kCommand, 1);
+  EXPECT_EQ(bars.mapped.size(), 1u) << "I/O alone";
+  EXPECT_TRUE(bars.mapped.contains(0x3eff'6000));
+  host.release();
+  EXPECT_TRUE(bars.mapped.empty());
+}
+
+TEST_F(VirtualHostTest, ABarThatCannotBeMappedIsNamed) {
+  Function other = function;
+  other.bars[2] = {PA{0x2000'0000'0000}, 0x4000, true, true};
+  const auto added = host.add(bus, other, 2, false);
+  ASSERT_FALSE(added);
+  EXPECT_EQ(added.error().what, AddError::What::unreachable);
+  EXPECT_EQ(added.error().bar, 2u);
+  EXPECT_EQ(rd(2, kVendorId, 4), 0xffff'ffffu);
+  bars.end = std::uint64_t{1} << 48;
+  EXPECT_TRUE(host.add(bus, other, 2, false));
+  EXPECT_EQ(host.add(bus, other, 2, false).error().what, AddError::What::slot_taken);
+  other.bars[0].bytes = 0x4000'0000;
+  const auto large = host.add(bus, other, 3, false);
+  ASSERT_FALSE(large);
+  EXPECT_EQ(large.error().what, AddError::What::no_room);
+  EXPECT_EQ(large.error().bar, 0u);
+}
+
+// What a guest has set is not there for the next owner.
+TEST_F(VirtualHostTest, AFunctionThatIsGivenBackIsInItsKnownState) {
+  wr(1, kCommand, 2, 0x6);
+  wr(1, 0x88, 2, 0xffff);
+  disk.set(0x88, 2, disk.get(0x88, 2) | 0x0a00);  // by a way of the device's own
+  host.release();
+  EXPECT_EQ(disk.get(kCommand, 2), 0x400u);
+  EXPECT_EQ(disk.get(0x88, 2) & 0x0a0f, 0u);
 }
 
 // A function with AER, then ATS, PRI and PASID, in another order than that of their addresses.
@@ -366,7 +443,8 @@ TEST_F(TranslationServices, GarbageIsHarmless) {
   EXPECT_LE(card.get(kPri + 12, 4), 64u);
 }
 
-// Garbage everywhere: nothing outside of the function's own settable fields changes, and nothing outside of windows is mapped.
+// Garbage everywhere: nothing outside of the function's own settable fields changes, and nothing outside of windows
+// is mapped.
 TEST_F(VirtualHostTest, GarbageIsHarmless) {
   std::mt19937_64 random{1};
   disk.writable.fill(0xff);

@@ -22,9 +22,9 @@ class GuestFdtTest : public ::testing::Test {
  protected:
   std::array<GuestVsmmu, 2> vsmmus{{{guest_map::vsmmu(0), guest_map::vsmmu_intid(0), true, false},
                                     {guest_map::vsmmu(1), guest_map::vsmmu_intid(1), false, true}}};
-  std::array<GuestFunction, 3> functions{{{.slot = 1, .vsmmu = 0, .intid = 35},
-                                          {.slot = 2, .vsmmu = 1, .intid = 0},
-                                          {.slot = 31, .vsmmu = 1, .intid = 36}}};
+  std::array<GuestFunction, 3> functions{{{.slot = 1, .vsmmu = 0, .intid = 35, .vsid = VStreamID{1 << 3}},
+                                          {.slot = 2, .vsmmu = 1, .intid = 0, .vsid = VStreamID{2 << 3}},
+                                          {.slot = 31, .vsmmu = 1, .intid = 36, .vsid = VStreamID{2 << 3}}}};
   GuestHardware hardware{.ram = guest_map::kRam,
                          .ram_bytes = 0x1'8000'0000,
                          .vcpus = 18,
@@ -160,7 +160,7 @@ TEST_F(GuestFdtTest, PciNamesTheSmmuOfEachFunction) {
   const std::uint32_t first = phandle("/smmuv3@c000000"), second = phandle("/smmuv3@c020000");
   EXPECT_NE(first, second);
   EXPECT_EQ(cells("/pcie@3f000000", "iommu-map"),
-            (Cells{1 << 3, first, 1 << 3, 1, 2 << 3, second, 2 << 3, 1, 31 << 3, second, 31 << 3, 1}));
+            (Cells{1 << 3, first, 1 << 3, 1, 2 << 3, second, 2 << 3, 1, 31 << 3, second, 2 << 3, 1}));
 }
 
 TEST_F(GuestFdtTest, AtsIsSupportedIfAFunctionHasIt) {
@@ -186,8 +186,10 @@ TEST_F(GuestFdtTest, PciWindows) {
   make();
   EXPECT_EQ(cells("/pcie@3f000000", "reg"), (Cells{0, 0x3f00'0000, 0, 0x100'0000}));
   EXPECT_EQ(cells("/pcie@3f000000", "bus-range"), (Cells{0, 15}));
-  EXPECT_EQ(cells("/pcie@3f000000", "ranges"), (Cells{0x0200'0000, 0, 0x1000'0000, 0, 0x1000'0000, 0, 0x2eff'0000,  //
-                                                      0x4300'0000, 0x80, 0, 0x80, 0, 0x80, 0}));
+  EXPECT_EQ(cells("/pcie@3f000000", "ranges"),
+            (Cells{0x0100'0000, 0,    0,           0,    0x3eff'0000, 0,    0x1'0000,     //
+                   0x0200'0000, 0,    0x1000'0000, 0,    0x1000'0000, 0,    0x2eff'0000,  //
+                   0x4300'0000, 0x80, 0,           0x80, 0,           0x80, 0}));
 }
 
 TEST_F(GuestFdtTest, WithoutDevices) {
