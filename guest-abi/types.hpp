@@ -18,6 +18,12 @@ struct Id {
   friend constexpr auto operator<=>(Id, Id) = default;
 };
 
+// One of the 2^`bits` smallest. For any number of bits: a shift by the width of its operand is undefined.
+template <typename Tag, std::unsigned_integral Rep>
+[[nodiscard]] constexpr bool fits(Id<Tag, Rep> id, unsigned bits) {
+  return bits >= 64 || std::uint64_t{id.value} >> bits == 0;
+}
+
 // A byte address in one address space.
 template <typename Tag>
 struct Address {

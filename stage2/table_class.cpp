@@ -34,6 +34,7 @@ std::optional<Incompatibility> lacks(const Capabilities& capabilities) {
 }
 
 bool keeps_dirty_state(const Capabilities& capabilities) {
+  if (!capabilities.idr0.get<smmu::IDR0::COHACC>()) return false;
   const auto httu = capabilities.idr0.get<smmu::IDR0::HTTU>();
   return httu == smmu::Htt::access_dirty || httu == smmu::Htt::access_dirty_table;
 }

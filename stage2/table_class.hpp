@@ -35,7 +35,7 @@ enum class Incompatibility : std::uint8_t {
 // What an instance lacks to point at any table of Weir's.
 [[nodiscard]] std::optional<Incompatibility> lacks(const Capabilities& capabilities);
 
-// Hardware makes pages dirty (IDR0.HTTU).
+// Hardware makes pages dirty (IDR0.HTTU), by atomics that are coherent with the CPUs' (IDR0.COHACC).
 [[nodiscard]] bool keeps_dirty_state(const Capabilities& capabilities);
 
 // A table and the instances that walk it. All STEs of the class have the same stage-2 fields, but for the VMID.

@@ -7,6 +7,7 @@
 namespace weir::stage2 {
 
 std::expected<VMID, Error> VmidAllocator::allocate() {
+  if (closed_.load(std::memory_order_acquire)) return std::unexpected{Error::no_free_vmid};
   for (unsigned word = 0; word < limit_ / 64; ++word) {
     std::uint64_t used = used_[word].load(std::memory_order_relaxed);
     while (~used != 0) {

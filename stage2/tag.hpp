@@ -25,11 +25,14 @@ class VmidAllocator {
   [[nodiscard]] std::expected<VMID, Error> allocate();
   // `vmid` is clean in the instance's TLB.
   void free(VMID vmid);
+  // The instance cannot be told to forget anything any more: no VMID is handed out again.
+  void close() { closed_.store(true, std::memory_order_release); }
   [[nodiscard]] unsigned in_use() const { return in_use_.load(std::memory_order_relaxed); }
   [[nodiscard]] unsigned capacity() const { return limit_ - 1; }
 
  private:
   unsigned limit_;
+  std::atomic<bool> closed_{false};
   std::atomic<unsigned> in_use_{0};
   std::array<std::atomic<std::uint64_t>, 0x10000 / 64> used_{1};  // bit n: VMID n is taken; VMID 0 for ever
 };

@@ -105,6 +105,8 @@ std::optional<std::size_t> misfit_stall_model(std::span<stage2::SmmuPort* const>
 
 void announce_idr0(const Config& config, const Common& all, Announced& a) {
   using smmu::StallModel;
+  // Walks past the caches and updates of flags by guests' CPUs do not go together.
+  const bool coherent = config.coherent && all.has0<IDR0::COHACC>();
   const bool ats = config.ats && all.has0<IDR0::ATS>() && (all.split_stage_ats || config.ats_full);
   auto stall = StallModel::terminate_only;
   if (all.stall_forced) {
@@ -114,14 +116,14 @@ void announce_idr0(const Config& config, const Common& all, Announced& a) {
   }
   a.idr0.set<IDR0::S1P>(true)
       .set<IDR0::TTF>(smmu::TtFormat::aarch64)
-      .set<IDR0::COHACC>(config.coherent && all.has0<IDR0::COHACC>())
-      .set<IDR0::HTTU>(std::min(config.httu, all.httu))
+      .set<IDR0::COHACC>(coherent)
+      .set<IDR0::HTTU>(coherent ? std::min(config.httu, all.httu) : smmu::Htt::none)
       .set<IDR0::ATS>(ats)
       .set<IDR0::ATSRECERR>(ats && config.ats_errors && all.has0<IDR0::ATSRECERR>())
       .set<IDR0::PRI>(ats && config.pri && all.has0<IDR0::PRI>())
       // Host ASIDs stand for the guest's, whatever their width.
       .set<IDR0::ASID16>(config.asid16 && (config.precise || all.has0<IDR0::ASID16>()))
-      .set<IDR0::MSI>(config.msi && config.coherent && all.has0<IDR0::COHACC>())
+      .set<IDR0::MSI>(config.msi && coherent)
       .set<IDR0::SEV>(config.sev)
       .set<IDR0::TTENDIAN>(all.mixed_endian ? smmu::TtEndian::mixed : smmu::TtEndian::little)
       .set<IDR0::STALL_MODEL>(stall)

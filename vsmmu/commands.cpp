@@ -145,7 +145,7 @@ void VSmmu::publish_cons() {
 
 bool VSmmu::asid_exists(ASID asid) const { return announced_.idr0.get<smmu::IDR0::ASID16>() || asid.value < 0x100; }
 
-bool VSmmu::ssid_exists(SubstreamID ssid) const { return ssid.value >> announced_.ssid_bits() == 0; }
+bool VSmmu::ssid_exists(SubstreamID ssid) const { return fits(ssid, announced_.ssid_bits()); }
 
 bool VSmmu::granule_offered(smmu::TlbiGranule tg) const {
   using smmu::IDR5;

@@ -82,6 +82,18 @@ std::optional<EventReport> VSmmu::handle_event(stage2::SmmuPort& smmu, const smm
   return report;
 }
 
+void VSmmu::instance_failed(stage2::SmmuPort& smmu) {
+  IrqUnit::Due due;
+  {
+    const SpinLock::Guard guard{lock_};
+    const bool concerned = std::any_of(streams_.get(), streams_.get() + stream_count_,
+                                       [&](const Stream& s) { return s.backing->port == &smmu; });
+    if (!concerned) return;
+    irqs_.activate<smmu::GERROR::SFM_ERR>(due);
+  }
+  irqs_.send(due);
+}
+
 void VSmmu::events_lost(stage2::SmmuPort& smmu) {
   IrqUnit::Due due;
   {

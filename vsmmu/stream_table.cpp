@@ -24,7 +24,7 @@ std::expected<IPA, SteFault> StreamTable::locate(GuestMemory& memory, VStreamID 
   const std::unexpected bad_streamid{SteFault{smmu::EventId::C_BAD_STREAMID, {}}};
   const auto log2size = static_cast<unsigned>(config.get<STRTAB_BASE_CFG::LOG2SIZE>());
   const std::uint64_t sid = vsid.value;
-  if (sid >> std::min(log2size, sid_bits) != 0) return bad_streamid;
+  if (!fits(vsid, std::min(log2size, sid_bits))) return bad_streamid;
 
   const std::uint64_t address = base.get<smmu::STRTAB_BASE::ADDR>();
   // Alignment goes by the literal LOG2SIZE (6.3.24).

@@ -21,7 +21,7 @@ std::expected<void, stage2::Error> VSmmu::attach(VStreamID vsid, stage2::SmmuPor
   const Ownership own{*this};
   Backing* const backing = fanout_.find(smmu);
   if (backing == nullptr || backing->tag(TagKind::open) == nullptr) return std::unexpected{stage2::Error::incompatible};
-  if (std::uint64_t{vsid.value} >> announced_.sid_bits() != 0) return std::unexpected{stage2::Error::out_of_range};
+  if (!fits(vsid, announced_.sid_bits())) return std::unexpected{stage2::Error::out_of_range};
   if (find(vsid) != nullptr) return std::unexpected{stage2::Error::already_mapped};
   return attach(vsid, *backing, sid, grant);
 }
@@ -288,7 +288,7 @@ void VSmmu::left(Stream& s) {
 // stream that has an STE needs no memory to abort.
 bool VSmmu::take_out(Stream& s) {
   if (!s.use) return true;
-  if (!domain_.uninstall(*s.backing->tag(s.kind), s.sid, *s.use, abort_ste(), !s.fenced)) {
+  if (!domain_.uninstall(*s.backing->tag(s.kind), s.sid, *s.use, abort_ste(), !s.hung)) {
     ++counters_.install_failures;
     return false;
   }
@@ -350,6 +350,18 @@ void VSmmu::atc_timed_out(VStreamID vsid) {
   deferred_.store(true);
 }
 
+void VSmmu::quarantine(VStreamID vsid) {
+  {
+    const SpinLock::Guard guard{lock_};
+    for (Stream& s : std::span{streams_.get(), stream_count_})  // one vSID may stand for several streams
+      if (s.vsid == vsid && !s.fenced) {
+        s.quarantined = true;
+        deferred_.store(true);
+      }
+  }
+  if (try_own(Owner::administration) == Owner::nobody) disown();
+}
+
 bool VSmmu::act_on_deferred() {
   deferred_.store(false);  // whatever comes from now on is for the next time
   unsigned left = bounds_.installs;
@@ -364,11 +376,12 @@ bool VSmmu::act_on_deferred() {
     bool heard = false;
     {
       const SpinLock::Guard guard{lock_};
-      s.fenced = s.fenced || s.timed_out;
-      fence = s.timed_out && s.use;
+      s.hung = s.hung || s.timed_out;
+      s.fenced = s.fenced || s.timed_out || s.quarantined;
+      fence = (s.timed_out || s.quarantined) && s.use;
       silent = s.flooded && s.use && !s.silenced;
-      heard = !silent && s.silenced && s.repaired && s.use && s.budget.repair();
-      s.timed_out = s.flooded = false;
+      heard = !fence && !silent && s.silenced && s.repaired && s.use && s.budget.repair();
+      s.timed_out = s.quarantined = s.flooded = false;
       s.silenced = (s.silenced || silent) && !heard;
       if (silent || heard) s.repaired = false;
     }
@@ -384,7 +397,7 @@ bool VSmmu::act_on_deferred() {
     if (silent) ++counters_.silenced;
     if (in_place(s, target)) continue;
     --left;
-    if (!replace(s, target, !s.fenced)) {  // only if it is to be heard: aborting needs no memory
+    if (!replace(s, target, !s.hung)) {  // only if it is to be heard: aborting needs no memory
       ++counters_.install_failures;
       (void)take_out(s);
     }

@@ -99,12 +99,14 @@ struct Stream {
   bool atc_issued = false;               // an ATC_INV that no SYNC of the guest has completed; the owner's alone
   std::optional<StreamConfig> previous;  // while the STE is being replaced: events may still be about this one
   EventBudget budget;
-  EventBudget overflows;   // page requests that found the guest's queue full: above it, they fail
-  bool flooded = false;    // the budget is used up: to be silenced,
-  bool silenced = false;   // which it is: it aborts, whatever the guest asks for
-  bool repaired = false;   // silenced, and the guest has invalidated its configuration since: waits for the budget
-  bool timed_out = false;  // see atc_timed_out(): to be fenced,
-  bool fenced = false;     // which it is
+  EventBudget overflows;     // page requests that found the guest's queue full: above it, they fail
+  bool flooded = false;      // the budget is used up: to be silenced,
+  bool silenced = false;     // which it is: it aborts, whatever the guest asks for
+  bool repaired = false;     // silenced, and the guest has invalidated its configuration since: waits for the budget
+  bool timed_out = false;    // see atc_timed_out(): to be fenced, because
+  bool hung = false;         // the device does not answer invalidations
+  bool quarantined = false;  // to be fenced, see quarantine()
+  bool fenced = false;       // it aborts until it is attached anew
 };
 
 // What handle_event() found out about an event of one of this vSMMU's streams.
@@ -184,6 +186,11 @@ class VSmmu {
   void silence_floods() {
     if (deferred_.load() && try_own(Owner::administration) == Owner::nobody) disown();
   }
+  // The stream aborts until it is attached anew, whatever the guest does. At once, or as soon as the command side's owner
+  // lets go of it: never waits.
+  void quarantine(VStreamID vsid);
+  // `smmu` has failed, and translates nothing any more: the guest's SMMU has entered service failure mode (12.3).
+  void instance_failed(stage2::SmmuPort& smmu);
   // Some ten times a second, from one pCPU at a time: terminates stalls that the guest has not answered, refills event
   // budgets, and does what could not be done at once (floods, atc_timed_out()).
   void tick();
@@ -339,7 +346,7 @@ class VSmmu {
   std::atomic<Owner> owner_{Owner::nobody};
   std::atomic<std::uint64_t> exits_{0};
   std::atomic<unsigned> waiting_{0};   // administrative calls that want to own the command side
-  std::atomic<bool> deferred_{false};  // some stream is flooded or timed_out
+  std::atomic<bool> deferred_{false};  // some stream is flooded, timed_out or quarantined
 
   // Stored to by the owner, under lock_; the owner reads them as it likes, others under lock_.
   mutable SpinLock lock_;

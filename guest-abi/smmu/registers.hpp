@@ -168,6 +168,12 @@ constexpr const RegInfo* find_reg(std::uint32_t offset) {
   return nullptr;
 }
 
+// SMMU_CMDQ_CONTROL_PAGE_CFGn and STATUSn (6.3.50, 6.3.51): bit 0 of the one enables the enhanced command queues of page n, of
+// the other acknowledges it. IDR6 says how many pages there are; no vSMMU has any.
+inline constexpr unsigned kMaxControlPages = 256;
+constexpr Reg control_page_cfg(unsigned n) { return static_cast<Reg>(0x4008 + 32 * n); }
+constexpr Reg control_page_status(unsigned n) { return static_cast<Reg>(0x400c + 32 * n); }
+
 constexpr std::string_view name_of(Reg reg) {
   const RegInfo* info = find_reg(static_cast<std::uint32_t>(reg));
   return info != nullptr ? info->name : std::string_view{};

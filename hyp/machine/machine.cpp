@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "hyp/arch/counter.hpp"
 #include "hyp/arch/pcpu.hpp"
 #include "hyp/gic/gic.hpp"
 #include "hyp/log/log.hpp"
@@ -10,6 +11,7 @@
 #include "hyp/machine/smmu_mmio.hpp"
 #include "hyp/machine/tick.hpp"
 #include "hyp/mem/pages.hpp"
+#include "hyp/pci/stop_dma.hpp"
 #include "stage2/support/make.hpp"
 
 namespace weir {
@@ -34,6 +36,8 @@ constinit std::unique_ptr<pci::Topology> topology;
 constinit std::array<std::unique_ptr<Ecam>, decltype(Platform::pci_hosts)::capacity> ecams;
 constinit std::unique_ptr<PciFunctionFact[]> facts;
 constinit void (*after_events)() = nullptr;
+constinit std::array<bool, kMaxSmmus> polled{};
+constinit const Platform* enumerated = nullptr;
 
 void* map_or_panic(const MemoryRange& range, std::string_view name) {
   const auto mapped = map_device(range.base, range.bytes);
@@ -84,6 +88,35 @@ void connect(const std::optional<Interrupt>& interrupt, void (*handler)(void*), 
   gic_on_spi(interrupt->intid, handler, &smmu);
   gic_configure_spi(interrupt->intid, interrupt->trigger == Trigger::edge);
   gic_enable_spi(interrupt->intid);
+  // The SMMU is on already: an edge before this was lost, and with it whatever the interrupt stood for.
+  gic_set_pending(interrupt->intid, 0, true);
+}
+
+// What has no interrupt has to be looked at.
+void connect_or_poll(unsigned index, const Smmu& wires, SmmuInstance& smmu) {
+  const auto is_combined = [&](const std::optional<Interrupt>& a) {
+    return a && wires.event_queue && a->intid == wires.event_queue->intid;
+  };
+  const bool combined = is_combined(wires.global_error) || is_combined(wires.pri_queue);
+  if (wires.event_queue) event_intids[index] = wires.event_queue->intid;
+  if (wires.pri_queue) pri_intids[index] = wires.pri_queue->intid;
+  connect(wires.event_queue, combined ? on_combined_interrupt : on_event_interrupt, smmu);
+  if (!is_combined(wires.global_error)) connect(wires.global_error, on_error_interrupt, smmu);
+  if (!is_combined(wires.pri_queue)) connect(wires.pri_queue, on_pri_interrupt, smmu);
+  const bool no_pri = smmu.page_request_capacity() != 0 && !wires.pri_queue;
+  if (wires.event_queue && wires.global_error && !no_pri) return;
+  polled[index] = true;
+  log("%.*s: no wired interrupt for %s%s%s: it is looked at ten times a second", static_cast<int>(wires.name.size()),
+      wires.name.data(), wires.event_queue ? "" : " events", wires.global_error ? "" : " global errors",
+      no_pri ? " page requests" : "");
+}
+
+// Stops what is behind the SMMU; true if all of it is silent.
+bool stop_functions(unsigned smmu) {
+  bool silent = true;
+  for (const pci::Function& f : topology->functions())
+    if (f.stream && f.stream->smmu == smmu) silent &= pci::stop_dma(*machine_config(*enumerated, f), f.rid);
+  return silent;
 }
 
 }  // namespace
@@ -91,7 +124,7 @@ void connect(const std::optional<Interrupt>& interrupt, void (*handler)(void*), 
 void machine_quiesce_smmus(const Platform& platform) {
   for (const Smmu& smmu : platform.smmus) {
     Slot& slot = smmus[smmu_count];
-    slot.hardware = make<SmmuMmio>(map_or_panic(smmu.registers, smmu.name), smmu.coherent);
+    slot.hardware = make<SmmuMmio>(smmu_count, map_or_panic(smmu.registers, smmu.name), smmu.coherent);
     if (slot.hardware) slot.instance = make<SmmuInstance>(smmu_count, smmu.name, *slot.hardware, smmu.coherent);
     if (!slot.instance) panic("no memory for the SMMUs");
     // Nothing may go on before its DMA is stopped.
@@ -103,6 +136,7 @@ void machine_quiesce_smmus(const Platform& platform) {
 }
 
 void machine_enumerate_pci(const Platform& platform) {
+  enumerated = &platform;
   topology = make<pci::Topology>();
   facts = make_array<PciFunctionFact>(pci::kMaxFunctions);
   if (!topology || !facts) panic("no memory for the PCI topology");
@@ -124,23 +158,40 @@ void machine_start_smmus(const Platform& platform) {
   for (unsigned i = 0; i < smmu_count; ++i) {
     SmmuInstance& smmu = *smmus[i].instance;
     const std::string_view name = smmu.name();
-    if (const auto ok = smmu.init(); !ok) {
+    if (const auto ok = smmu.init({.last_stream = platform.last_stream(i)}); !ok) {
       log("%.*s is not used: %s", static_cast<int>(name.size()), name.data(), ok.error());
       smmus[i].problem = ok.error();
       continue;
     }
     smmus[i].usable = true;
-    if (platform.smmus[i].event_queue) event_intids[i] = platform.smmus[i].event_queue->intid;
-    const Smmu& wires = platform.smmus[i];
-    const auto is_combined = [&](const std::optional<Interrupt>& a) {
-      return a && wires.event_queue && a->intid == wires.event_queue->intid;
-    };
-    const bool combined = is_combined(wires.global_error) || is_combined(wires.pri_queue);
-    connect(wires.event_queue, combined ? on_combined_interrupt : on_event_interrupt, smmu);
-    if (!is_combined(wires.global_error)) connect(wires.global_error, on_error_interrupt, smmu);
-    if (wires.pri_queue) pri_intids[i] = wires.pri_queue->intid;
-    if (!is_combined(wires.pri_queue)) connect(wires.pri_queue, on_pri_interrupt, smmu);
+    connect_or_poll(i, platform.smmus[i], smmu);
   }
+}
+
+void machine_cut_off(unsigned smmu) {
+  constexpr std::uint64_t kMost = 2'000'000;  // microseconds
+  const std::string_view name = smmus[smmu].instance->name();
+  const std::uint64_t deadline = counter() + microseconds_to_ticks(kMost);
+  while (!stop_functions(smmu))
+    if (counter() > deadline)
+      panic("%.*s can be neither stopped nor cleaned, and devices behind it go on", static_cast<int>(name.size()),
+            name.data());
+  log("%.*s: bus mastering is taken from all functions behind it; memory that is given back is not used again",
+      static_cast<int>(name.size()), name.data());
+}
+
+bool machine_poll_smmus() {
+  constexpr unsigned kMostRounds = 8;  // as many records as a full queue has
+  bool any = false;
+  for (unsigned i = 0; i < smmu_count; ++i) {
+    if (!polled[i]) continue;
+    any = true;
+    SmmuInstance& smmu = *smmus[i].instance;
+    smmu.on_global_error();
+    for (unsigned round = 0; round < kMostRounds; ++round)
+      if (smmu.drain_page_requests(kEventsPerInterrupt) + smmu.drain_events(kEventsPerInterrupt) == 0) break;
+  }
+  return any;
 }
 
 void machine_more_events(unsigned index) {

@@ -31,6 +31,13 @@ void machine_more_events(unsigned index);
 // The SMMU's interrupts go to that pCPU. When VMs have their devices; until then to the boot pCPU.
 void machine_route_smmu(const Platform& platform, unsigned index, unsigned pcpu);
 
+// Takes bus mastering from all functions behind an SMMU that goes on translating whatever it is told. Panics where one of
+// them goes on. On any pCPU, with locks of the SMMU held.
+void machine_cut_off(unsigned smmu);
+
+// SMMUs without wired interrupts are looked after here, ten times a second. False: there is none.
+bool machine_poll_smmus();
+
 // nullptr: there is no usable SMMU of that index (into Platform::smmus).
 [[nodiscard]] SmmuInstance* machine_smmu(unsigned index);
 [[nodiscard]] unsigned machine_smmu_count();

@@ -5,6 +5,7 @@
 #include "hyp/arch/counter.hpp"
 #include "hyp/arch/mmio.hpp"
 #include "hyp/arch/pcpu.hpp"
+#include "hyp/machine/machine.hpp"
 #include "hyp/mem/pages.hpp"
 
 namespace weir {
@@ -45,6 +46,12 @@ void* SmmuMmio::pointer(PA memory) { return direct(memory); }
   } else {
     clean_and_invalidate_to_poc(memory, bytes);
   }
+}
+
+bool SmmuMmio::cut_off_masters() {
+  keep_freed_pages();
+  machine_cut_off(index_);
+  return true;
 }
 
 [[gnu::noinline]] std::uint64_t SmmuMmio::microseconds() {

@@ -7,8 +7,10 @@ namespace weir {
 
 class SmmuMmio final : public SmmuHardware {
  public:
-  // `registers` maps pages 0 and 1. A non-coherent SMMU gets caches cleaned and invalidated for it.
-  SmmuMmio(void* registers, bool coherent) : registers_{static_cast<std::byte*>(registers)}, coherent_{coherent} {}
+  // The SMMU of this index into Platform::smmus; `registers` maps its pages 0 and 1. A non-coherent one gets caches cleaned
+  // and invalidated for it.
+  SmmuMmio(unsigned index, void* registers, bool coherent)
+      : registers_{static_cast<std::byte*>(registers)}, index_{index}, coherent_{coherent} {}
 
   std::uint32_t read(smmu::Reg reg) override;
   void write(smmu::Reg reg, std::uint32_t value) override;
@@ -20,6 +22,7 @@ class SmmuMmio final : public SmmuHardware {
   [[nodiscard]] void* pointer(PA at) override;
   void publish(const void* at, std::size_t bytes) override;
   void collect(const void* at, std::size_t bytes) override;
+  [[nodiscard]] bool cut_off_masters() override;
   [[nodiscard]] std::uint64_t microseconds() override;
   void relax() override;
   [[nodiscard]] unsigned pcpu() override;
@@ -29,6 +32,7 @@ class SmmuMmio final : public SmmuHardware {
   [[nodiscard]] std::byte* at(smmu::Reg reg) const { return registers_ + static_cast<std::uint32_t>(reg); }
 
   std::byte* registers_;
+  unsigned index_;
   bool coherent_;
 };
 

@@ -32,6 +32,7 @@ union Late {
 };
 constinit Late late{};
 PageAllocator& pages = late.allocator;
+constinit bool freed_pages_kept = false;
 
 constinit SpinLock device_lock;
 constinit PA device_pool{};
@@ -154,10 +155,16 @@ void free_pages(PA at, std::size_t bytes) {
   const std::uint64_t size = round_up(bytes);
   if (size == 0) return;
   const SpinLock::Guard guard{lock};
+  if (freed_pages_kept) return;
   if (!at.aligned(kPage4K) || !pages.add(at, size)) {
     panic("free_pages: %#llx bytes at %#llx are free already", static_cast<unsigned long long>(size),
           static_cast<unsigned long long>(at.value));
   }
+}
+
+void keep_freed_pages() {
+  const SpinLock::Guard guard{lock};
+  freed_pages_kept = true;
 }
 
 std::uint64_t free_bytes() {

@@ -46,6 +46,8 @@ struct MemoryPiece {
 [[nodiscard]] std::uint64_t free_units(std::uint64_t unit);
 // Gives back what allocate_pages gave, or any page-aligned part of it.
 void free_pages(PA at, std::size_t bytes);
+// From now on free_pages() loses what it is given: something may still reach it. For good, on any pCPU.
+void keep_freed_pages();
 [[nodiscard]] std::uint64_t free_bytes();
 
 // The EL2 pointer to RAM or to a mapped device, and back. `physical` knows the image's own addresses too.

@@ -130,6 +130,8 @@ struct Platform {
   // Bytes of RAM outside of `reserved`; and of them in whole, aligned units (a power of two).
   [[nodiscard]] std::uint64_t unreserved_ram() const { return unreserved_units(1); }
   [[nodiscard]] std::uint64_t unreserved_units(std::uint64_t unit) const;
+  // The largest StreamID that a device may have at the SMMU; 0 if it has none.
+  [[nodiscard]] StreamID last_stream(unsigned smmu) const;
 };
 
 // One line: node, property, value, what is wrong, what was expected.

@@ -74,3 +74,15 @@ void discover_smmus(Node root, Platform& platform) {
 }
 
 }  // namespace weir::discovery
+
+namespace weir {
+
+StreamID Platform::last_stream(unsigned smmu) const {
+  StreamID last{};
+  for (const PciHost& host : pci_hosts)
+    for (const StreamRange& range : host.streams)
+      if (range.smmu == smmu) last = std::max(last, StreamID{range.stream.value + (range.count - 1)});
+  return last;
+}
+
+}  // namespace weir

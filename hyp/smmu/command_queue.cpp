@@ -228,7 +228,7 @@ std::uint64_t CommandQueue::appended() {
 
 void CommandQueue::recover() {
   const SpinLock::Guard guard{recovery_};
-  if (dead_.load(std::memory_order_relaxed)) return;
+  if (failed_) return;
   const smmu::GERROR active{{{hardware_.read(Reg::GERROR)}}};
   smmu::GERRORN acknowledged{{{hardware_.read(Reg::GERRORN)}}};
   if (active.get<smmu::GERROR::CMDQ_ERR>() == acknowledged.get<smmu::GERRORN::CMDQ_ERR>()) return;
@@ -253,7 +253,7 @@ bool CommandQueue::settle(smmu::CmdqError error, std::uint64_t position) {
   } else if (error == smmu::CmdqError::CERROR_ILL) {
     lose(at, position);
   }
-  return !dead_.load(std::memory_order_relaxed);
+  return !failed_;
 }
 
 // The endpoint will not answer the next invalidation either: those that are in the ring already are not to cost a
@@ -262,8 +262,9 @@ void CommandQueue::atc_timed_out(StreamID sid, std::uint64_t position) {
   ++counters_.atc_timeouts;
   if (!atc_refused(sid)) {
     const std::uint32_t n = refused_count_.load(std::memory_order_relaxed);
-    refused_[n % refused_.size()].store(sid.value, std::memory_order_relaxed);
-    refused_count_.store(std::min(n + 1, static_cast<std::uint32_t>(refused_.size())), std::memory_order_release);
+    if (n == refused_.size()) return die();
+    refused_[n].store(sid.value, std::memory_order_relaxed);
+    refused_count_.store(n + 1, std::memory_order_release);
   }
   const std::uint64_t end = appended();
   for (std::uint64_t p = position + 1; p < end; ++p) {
@@ -353,10 +354,23 @@ bool CommandQueue::settle_abort(std::uint64_t position) {
   return true;
 }
 
+bool CommandQueue::alive() {
+  const SpinLock::Guard guard{recovery_};
+  return !failed_;
+}
+
+void CommandQueue::fail() {
+  const SpinLock::Guard guard{recovery_};
+  if (!failed_) die();
+}
+
+// With recovery_ held. A ticket is complete only when no DMA can go on that it was to end: where that cannot be had, whatever
+// waits for one goes on waiting, and it is tried again.
 void CommandQueue::die() {
-  log("%.*s: the command queue cannot be used any more: all DMA through this SMMU aborts",
-      static_cast<int>(name_.size()), name_.data());
-  if (listener_ != nullptr) listener_->on_dead_queue();
+  if (!std::exchange(failed_, true))
+    log("%.*s: the command queue cannot be used any more", static_cast<int>(name_.size()), name_.data());
+  watched_at_ = hardware_.microseconds();
+  if (listener_ != nullptr && !listener_->on_dead_queue()) return;
   const SpinLock::Guard guard{lock_};
   dead_.store(true, std::memory_order_release);
   plain_until_ = 0;

@@ -34,9 +34,10 @@ class CommandQueueListener {
   // A CMD_SYNC found that the ATC of `sid` did not answer an invalidation in time (3.9.1.4). That SYNC completes after
   // this call, as if the ATC had; from now on ATC_INVs for `sid` are left out, until allow_atc().
   virtual void on_atc_timeout(StreamID sid) = 0;
-  // The SMMU cannot read its queue, or refuses what every SMMU must accept: nothing can be invalidated any more. Once this
-  // returns no DMA may be translated: everything counts as complete, and commands are dropped.
-  virtual void on_dead_queue() = 0;
+  // The SMMU cannot read its queue, or refuses what every SMMU must accept: nothing can be invalidated any more. True: no DMA
+  // is translated any more, and none will be; everything counts as complete, and commands are dropped. False: DMA may go
+  // on. Tickets that are not complete stay so, and this is called again after a while.
+  [[nodiscard]] virtual bool on_dead_queue() = 0;
 
  protected:
   ~CommandQueueListener() = default;
@@ -73,9 +74,14 @@ class CommandQueue {
   void allow_atc(StreamID sid);
   // An ATC_INV for `sid` timed out, and allow_atc() has not been called since.
   [[nodiscard]] bool atc_refused(StreamID sid) const;
+  // The SMMU says that it has failed (service failure mode, 12.3): the queue is dead.
+  [[gnu::cold]] void fail();
   // Acknowledges all other global errors that are active; returns them (a mask of GERROR). Here because GERRORN is one
   // register for all: a store of it must not undo what recover() does on another pCPU.
   std::uint32_t acknowledge_others();
+
+  // False: dead, or about to be.
+  [[nodiscard]] bool alive();
 
   struct Counters {
     std::uint64_t commands = 0;  // appended, CMD_SYNC included
@@ -91,6 +97,8 @@ class CommandQueue {
   }
 
   static constexpr std::uint32_t kQuota = 128;  // commands
+  // Streams whose ATC does not answer; with one more the queue counts as dead, because none of them may be forgotten.
+  static constexpr std::size_t kMostRefused = 1024;
   // Microseconds without progress until the queue counts as dead. A PCIe endpoint may take 90 seconds to answer an
   // invalidation before its time-out lets the queue go on (PCIe 10.3.1): its SMMU is not to be given up for that.
   static constexpr std::uint64_t kGiveUp = 10'000'000;
@@ -143,7 +151,7 @@ class CommandQueue {
   [[nodiscard]] bool settle_abort(std::uint64_t position);
   void lose(smmu::Command& slot, std::uint64_t position);
   [[gnu::cold]] void atc_timed_out(StreamID sid, std::uint64_t position);
-  void die();
+  [[gnu::cold]] void die();
   [[nodiscard]] bool covered();
   [[nodiscard]] std::uint64_t appended();
   [[nodiscard]] smmu::Command& slot(std::uint64_t position) const { return ring_[position & slot_mask_]; }
@@ -176,9 +184,9 @@ class CommandQueue {
   CommandQueueListener* listener_;
   std::optional<StreamID> atc_;  // the stream of the ATC_INVs since the last SYNC in the ring; under lock_
   std::array<Share, kMaxPcpus> shares_{};
-  std::atomic<bool> dead_{false};                         // stored to with lock_ held
-  std::atomic<std::uint64_t> atc_end_{0};                 // behind the last ATC_INV, or the SYNC behind it
-  std::array<std::atomic<std::uint32_t>, 64> refused_{};  // streams whose ATC is not spoken to
+  std::atomic<bool> dead_{false};                                   // stored to with lock_ held
+  std::atomic<std::uint64_t> atc_end_{0};                           // behind the last ATC_INV, or the SYNC behind it
+  std::array<std::atomic<std::uint32_t>, kMostRefused> refused_{};  // streams whose ATC is not spoken to
   std::atomic<std::uint32_t> refused_count_{0};
 
   SpinLock recovery_;                    // of the rest; taken before lock_
@@ -187,6 +195,7 @@ class CommandQueue {
   std::uint64_t watched_at_ = 0;         // and when,
   std::uint64_t looked_at_ = 0;          // and when somebody looked last
   bool standstill_said_ = false;
+  bool failed_ = false;  // it is to be dead, but DMA may go on: nothing is recovered any more
   enum class Cover : std::uint8_t { none, owed, issuing, issued } cover_ = Cover::none;  // of what was lost
   stage2::Ticket cover_ticket_ = 0;
   std::uint64_t aborted_at_ = kNever;

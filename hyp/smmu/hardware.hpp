@@ -34,6 +34,10 @@ class SmmuHardware {
   // Makes the SMMU's stores to [at, at + bytes) visible to loads that follow.
   virtual void collect(const void* at, std::size_t bytes) = 0;
 
+  // Ends all DMA through an SMMU that goes on translating whatever it is told: takes bus mastering from the functions
+  // behind it, for good, and has memory that is given back from now on never reused. False: DMA may go on.
+  [[nodiscard]] virtual bool cut_off_masters() { return false; }
+
   // Microseconds from some start.
   [[nodiscard]] virtual std::uint64_t microseconds() = 0;
   // Once per round of a polling loop.

@@ -46,8 +46,9 @@ bool SmmuInstance::set_and_ack(Reg control, Reg ack, std::uint32_t value) {
   return true;
 }
 
-// 6.3.14: what bypasses a disabled SMMU is decided by GBPA, so abort there comes before SMMUEN goes to 0.
-bool SmmuInstance::quiesce() {
+// 6.3.14: what bypasses a disabled SMMU is decided by GBPA, so abort there comes before SMMUEN goes to 0. Its acknowledge
+// says that what was translated before is over (6.3.9.6).
+bool SmmuInstance::abort_everything() {
   const auto updated = [&] {
     const std::uint64_t deadline = hardware_.microseconds() + kTimeout;
     while (read<GBPA>(hardware_, Reg::GBPA).get<GBPA::Update>()) {
@@ -58,10 +59,31 @@ bool SmmuInstance::quiesce() {
   };
   if (!updated()) return false;  // a store during somebody else's update may be ignored
   hardware_.write(Reg::GBPA, GBPA{}.set<GBPA::ABORT>(true).set<GBPA::Update>(true).words[0]);
-  return updated() && set_and_ack(Reg::CR0, Reg::CR0ACK, 0) && set_and_ack(Reg::IRQ_CTRL, Reg::IRQ_CTRLACK, 0);
+  return updated() && set_and_ack(Reg::CR0, Reg::CR0ACK, 0);
 }
 
-const char* SmmuInstance::missing_feature() const {
+// CR0 == 0 ends what earlier software may have left on: both queues that the SMMU writes, ATSCHK, VMW, DPT walks. Enhanced
+// command queues have enables of their own. What belongs to other Security states (6.2) is out of reach.
+bool SmmuInstance::quiesce() {
+  return abort_everything() && disable_control_pages() && set_and_ack(Reg::IRQ_CTRL, Reg::IRQ_CTRLACK, 0);
+}
+
+// 3.5.6: without its control page an enhanced command queue consumes nothing.
+bool SmmuInstance::disable_control_pages() {
+  if (!read<IDR1>(hardware_, Reg::IDR1).get<IDR1::ECMDQ>()) return true;
+  const auto log2 = read<smmu::IDR6>(hardware_, Reg::IDR6).get<smmu::IDR6::CMDQ_CONTROL_PAGE_LOG2NUMP>();
+  const unsigned pages = std::min(1U << log2, smmu::kMaxControlPages);
+  for (unsigned page = 0; page < pages; ++page)
+    if (!set_and_ack(smmu::control_page_cfg(page), smmu::control_page_status(page), 0)) return false;
+  return true;
+}
+
+unsigned SmmuInstance::stream_bits(const SmmuSetup& setup) const {
+  const auto has = static_cast<unsigned>(capabilities_.idr1.get<IDR1::SIDSIZE>());
+  return std::min(has, static_cast<unsigned>(std::bit_width(setup.last_stream.value)));
+}
+
+const char* SmmuInstance::missing_feature(const SmmuSetup& setup) const {
   const IDR0& idr0 = capabilities_.idr0;
   const IDR1& idr1 = capabilities_.idr1;
   if (!idr0.get<IDR0::S1P>()) return "IDR0.S1P is 0: no stage 1, so nothing can be nested";
@@ -73,8 +95,8 @@ const char* SmmuInstance::missing_feature() const {
   if (!capabilities_.idr5.get<IDR5::GRAN4K>()) return "IDR5.GRAN4K is 0: no 4 KiB granule";
   if (idr1.get<IDR1::TABLES_PRESET>()) return "IDR1.TABLES_PRESET is 1: tables at fixed addresses";
   if (idr1.get<IDR1::QUEUES_PRESET>()) return "IDR1.QUEUES_PRESET is 1: queues at fixed addresses";
-  if (idr0.get<IDR0::ST_LEVEL>() != smmu::StLevel::two_level && idr1.get<IDR1::SIDSIZE>() > 16)
-    return "IDR0.ST_LEVEL is 0 with IDR1.SIDSIZE above 16: a linear stream table of more than 4 MiB";
+  if (idr0.get<IDR0::ST_LEVEL>() != smmu::StLevel::two_level && stream_bits(setup) > 16)
+    return "IDR0.ST_LEVEL is 0 with StreamIDs of more than 16 bits: a linear stream table of more than 4 MiB";
   return nullptr;
 }
 
@@ -98,18 +120,24 @@ bool SmmuInstance::init_event_queue() {
   return true;
 }
 
-std::expected<void, const char*> SmmuInstance::init() {
-  constexpr const char* kNoMemory = "out of memory";
-  constexpr const char* kNoAck = "a control register is not acknowledged within a second";
-  // 32-bit reads: not every implementation answers 64-bit ones here.
+// 32-bit reads: not every implementation answers 64-bit ones here.
+void SmmuInstance::read_capabilities() {
   capabilities_ = {.idr0 = read<IDR0>(hardware_, Reg::IDR0),
                    .idr1 = read<IDR1>(hardware_, Reg::IDR1),
                    .idr3 = read<smmu::IDR3>(hardware_, Reg::IDR3),
                    .idr5 = read<IDR5>(hardware_, Reg::IDR5)};
   capabilities_.idr0.set<IDR0::COHACC>(coherent_);
+  // Flags are updated by atomics, which past the caches the CPUs' own are not atomic with.
+  if (!coherent_) capabilities_.idr0.set<IDR0::HTTU>(smmu::Htt::none);
+}
+
+std::expected<void, const char*> SmmuInstance::init(const SmmuSetup& setup) {
+  constexpr const char* kNoMemory = "out of memory";
+  constexpr const char* kNoAck = "a control register is not acknowledged within a second";
+  read_capabilities();
   const Errata errata = apply_errata(read<smmu::IIDR>(hardware_, Reg::IIDR), capabilities_);
   if (errata.part != nullptr) part_ = errata.part;
-  if (const char* missing = missing_feature(); missing != nullptr) return std::unexpected{missing};
+  if (const char* missing = missing_feature(setup); missing != nullptr) return std::unexpected{missing};
   if (errata.no_nesting != nullptr) return std::unexpected{errata.no_nesting};
 
   using smmu::CR1;
@@ -127,9 +155,8 @@ std::expected<void, const char*> SmmuInstance::init() {
                                 .words[0]);
   // No broadcast invalidation from the CPUs' own tables (a hint), and a record for StreamIDs outside of the table.
   hardware_.write(Reg::CR2, CR2{}.set<CR2::PTM>(true).set<CR2::RECINVSID>(true).words[0]);
-  const auto sid_bits = static_cast<unsigned>(capabilities_.idr1.get<IDR1::SIDSIZE>());
   const bool two_level = capabilities_.idr0.get<IDR0::ST_LEVEL>() == smmu::StLevel::two_level;
-  if (!streams_.init(sid_bits, two_level)) return std::unexpected{kNoMemory};
+  if (!streams_.init(stream_bits(setup), two_level)) return std::unexpected{kNoMemory};
   if (!commands_.init(static_cast<unsigned>(capabilities_.idr1.get<IDR1::CMDQS>()))) return std::unexpected{kNoMemory};
 
   // Errors left over from before are acknowledged: no command is consumed while CMDQ_ERR is active (7.1).
@@ -140,6 +167,7 @@ std::expected<void, const char*> SmmuInstance::init() {
   smmu::Command clean[3] = {smmu::cfgi_all(), smmu::tlbi_nsnh_all(), smmu::tlbi_el2_all()};
   const std::size_t count = capabilities_.idr0.get<IDR0::Hyp>() ? 3 : 2;
   stage2::wait(*this, issue_and_sync({clean, count}));
+  if (!commands_.alive()) return std::unexpected{"its command queue does not work"};
 
   if (!init_event_queue() || !init_page_requests()) return std::unexpected{kNoMemory};
   // Without ATS, ATSCHK is RES0 and would never be acknowledged (6.3.9).
@@ -359,6 +387,7 @@ StreamOwner* SmmuInstance::owner_of(StreamID sid) {
 void SmmuInstance::on_global_error() {
   commands_.recover();
   const std::uint32_t active = commands_.acknowledge_others();
+  if ((active & smmu::GERROR::SFM_ERR::mask) != 0) commands_.fail();  // no command is consumed any more
   if ((active & smmu::GERROR::EVENTQ_ABT_ERR::mask) != 0) {
     const SpinLock::Guard guard{events_lock_};
     tell_of_event_overflow();
@@ -398,9 +427,19 @@ void SmmuInstance::on_atc_timeout(StreamID sid) {
   if (found != owners_.end()) found->on_atc_timeout(*this);
 }
 
-void SmmuInstance::on_dead_queue() {
-  if (!quiesce())
-    log("%.*s: it does not let itself be turned off either", static_cast<int>(name_.size()), name_.data());
+// Whoever has it learns first: a function that its owner fences is not switched on again while this goes on.
+bool SmmuInstance::on_dead_queue() {
+  vmids_.close();
+  {
+    const SpinLock::Guard guard{owners_lock_};
+    for (StreamOwner& owner : owners_) owner.on_smmu_failed(*this);
+  }
+  if (abort_everything()) {
+    log("%.*s: all DMA through it aborts", static_cast<int>(name_.size()), name_.data());
+    return true;
+  }
+  log("%.*s: it does not let itself be turned off", static_cast<int>(name_.size()), name_.data());
+  return hardware_.cut_off_masters();
 }
 
 }  // namespace weir

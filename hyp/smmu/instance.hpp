@@ -41,9 +41,17 @@ class StreamOwner : public boost::intrusive::set_base_hook<> {
   // and no further ATC_INV is sent to it until allow_atc(). Called before the CMD_SYNC behind it completes, with locks of the
   // instance held, on any pCPU: set a flag, issue no command, do not wait.
   virtual void on_atc_timeout(SmmuInstance&) {}
+  // The SMMU has failed for good, and all DMA through it is being ended: the device is to be kept from any. Called likewise,
+  // perhaps more than once.
+  virtual void on_smmu_failed(SmmuInstance&) {}
 
  protected:
   ~StreamOwner() = default;
+};
+
+// What the machine says of an SMMU, beside its registers.
+struct SmmuSetup {
+  StreamID last_stream{0xffff};  // the largest that a device has
 };
 
 class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener {
@@ -56,7 +64,7 @@ class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener
   [[nodiscard, gnu::cold]] bool quiesce();
   // Discovers, checks, sets up queues and tables and turns translation on, every stream aborting. The error names what
   // is missing; the instance keeps aborting all DMA then.
-  [[nodiscard, gnu::cold]] std::expected<void, const char*> init();
+  [[nodiscard, gnu::cold]] std::expected<void, const char*> init(const SmmuSetup& setup = {});
 
   // Delivers what the event queue holds, at most `most` records, each to the owner of its StreamID. Returns how many.
   unsigned drain_events(unsigned most);
@@ -88,6 +96,8 @@ class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener
   [[nodiscard]] std::uint64_t page_requests() const { return page_request_count_; }
   [[nodiscard]] std::uint64_t page_request_overflows() const { return page_request_overflows_; }
   [[nodiscard]] CommandQueue::Counters command_counters() const { return commands_.counters(); }
+  // See StreamOwner::on_smmu_failed().
+  [[nodiscard]] bool failed() { return !commands_.alive(); }
   [[nodiscard]] const char* part() const { return part_; }
 
   // stage2::SmmuPort
@@ -107,14 +117,18 @@ class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener
  private:
   // CommandQueueListener
   void on_atc_timeout(StreamID sid) override;
-  void on_dead_queue() override;
+  bool on_dead_queue() override;
 
   struct BySid {
     using type = std::uint32_t;
     type operator()(const StreamOwner& owner) const { return owner.sid.value; }
   };
+  [[nodiscard]] bool abort_everything();
   [[nodiscard]] bool set_and_ack(smmu::Reg control, smmu::Reg ack, std::uint32_t value);
-  [[nodiscard]] const char* missing_feature() const;
+  void read_capabilities();
+  [[nodiscard]] const char* missing_feature(const SmmuSetup& setup) const;
+  [[nodiscard]] unsigned stream_bits(const SmmuSetup& setup) const;
+  [[nodiscard]] bool disable_control_pages();
   [[nodiscard]] bool init_event_queue();
   [[nodiscard]] bool take_early(std::uint32_t at);  // was it delivered early? No longer noted. As the next two
   void consume_events(smmu::EVENTQ_PROD prod, std::uint32_t at);

@@ -44,7 +44,7 @@ void StreamTable::abort_all(Ste* table, std::size_t count) {
 }
 
 std::expected<Ste*, Error> StreamTable::entry(StreamID sid) {
-  if (sid.value >> sid_bits_ != 0) return std::unexpected{Error::no_such_stream};
+  if (!fits(sid, sid_bits_)) return std::unexpected{Error::no_such_stream};
   if (linear_ != nullptr) return &linear_[sid.value];
   constexpr std::size_t kEntries = std::size_t{1} << kSplit;
   const SpinLock::Guard guard{lock_};

@@ -18,7 +18,8 @@ class StreamTable {
  public:
   StreamTable(SmmuHardware& hardware, CommandQueue& commands) : hardware_{hardware}, commands_{commands} {}
 
-  // Allocates the table (its first level) and points the SMMU at it; SMMUEN is 0. False: out of memory.
+  // Allocates the table (its first level) for StreamIDs of `sid_bits` bits, up to 32, and points the SMMU at it; SMMUEN is 0.
+  // False: out of memory.
   [[nodiscard]] bool init(unsigned sid_bits, bool two_level);
 
   // See stage2::SmmuPort::install_ste. One caller per StreamID at a time.

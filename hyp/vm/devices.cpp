@@ -83,6 +83,7 @@ class Binding final : public StreamOwner {
   void on_events_lost(SmmuInstance& from) override;
   void on_page_requests_lost(SmmuInstance& from) override;
   void on_atc_timeout(SmmuInstance& from) override;
+  void on_smmu_failed(SmmuInstance& from) override;
   // What could not be done while events were being delivered.
   void act();
 
@@ -100,6 +101,7 @@ class Binding final : public StreamOwner {
   std::atomic<bool> flood_{false};
   std::atomic<bool> punish_{false};
   std::atomic<bool> hung_{false};
+  std::atomic<bool> failed_{false};
 };
 
 // A vSMMU has to be ticked for so long after the last thing that it was told: stalls grow old, budgets fill up again.
@@ -150,6 +152,13 @@ void Binding::on_atc_timeout(SmmuInstance&) {
   something_happened();
 }
 
+// Bus mastering goes at once: the SMMU may not stop translating.
+void Binding::on_smmu_failed(SmmuInstance&) {
+  if (vm_.pci != nullptr) vm_.pci->fence(config_.slot);
+  failed_.store(true);
+  something_happened();
+}
+
 void Binding::violation(const smmu::Event& event) {
   constexpr std::string_view kPolicies[] = {"logged", "the device is quarantined", "the VM is stopped"};
   const std::string_view policy = kPolicies[static_cast<unsigned>(config_.on_violation)];
@@ -171,6 +180,11 @@ void Binding::act() {
     log("vm %.*s: device %.*s does not answer invalidations of its address translations: it is cut off",
         TEXT(vm_.name()), TEXT(config_.name));
   }
+  if (failed_.exchange(false)) {
+    vsmmu_.instance_failed(smmu);
+    log("vm %.*s: device %.*s: %.*s has failed: it is cut off", TEXT(vm_.name()), TEXT(config_.name),
+        TEXT(smmu.name()));
+  }
 }
 
 void Binding::punish() {
@@ -178,9 +192,7 @@ void Binding::punish() {
   if (config_.on_violation == ViolationPolicy::quarantine) {
     for (const DeviceConfig& device : vm_.config().devices)  // which of them it was, nothing tells
       if (vsid_of(vm_.config(), device) == vsid()) vm_.pci->fence(device.slot);
-    if (const auto gone = vsmmu_.detach(vsid()); !gone && gone.error() != stage2::Error::no_such_stream)
-      log("vm %.*s: device %.*s could not be quarantined: %s", TEXT(vm_.name()), TEXT(config_.name),
-          reason(gone.error()));
+    vsmmu_.quarantine(vsid());
   }
 }
 
@@ -215,6 +227,7 @@ void act_on_events() {
 
 bool on_tick() {
   bool alarms = false;  // are set
+  const bool polled = machine_poll_smmus();
   for (const auto& devices : all) {
     if (!devices) continue;
     for (const auto& vsmmu : devices->vsmmus)
@@ -222,7 +235,7 @@ bool on_tick() {
     if (devices->rtc && devices->rtc->device.tick()) alarms = true;
   }
   act_on_events();
-  return quiet_ticks.fetch_add(1, std::memory_order_relaxed) < kTicksOfInterest || alarms;
+  return quiet_ticks.fetch_add(1, std::memory_order_relaxed) < kTicksOfInterest || alarms || polled;
 }
 
 // check_against() has seen to it that there is one of this name.
@@ -390,6 +403,8 @@ std::expected<void, DeviceError> add_function(Vm& vm, Devices& devices, std::siz
   const pci::CapabilityGrant visible = capability_grant(config, vsmmu.announced(), page_requests);
   if (const auto added = devices.host->add(port, *function, config.slot, intid != 0, visible); !added)
     return not_shown(vm, config, *function, added.error());
+  if (smmu.failed())
+    return error("vm %.*s: device %.*s: %.*s has failed", TEXT(vm.name()), TEXT(config.name), TEXT(smmu.name()));
   const pci::VirtualFunction& shown = *devices.host->at(config.slot);
   report_missing(vm, config, vsmmu.announced(), visible, shown);
   if (shown.ats != 0) machine_pci().pass_translated(port, *function);
@@ -504,6 +519,7 @@ void route_interrupts(const Platform& platform) {
 void start_device_clock(const Platform& platform) {
   machine_tick_init(platform.timers, on_tick);
   route_interrupts(platform);
+  machine_want_tick();  // once, to find out whether any SMMU is polled
 }
 
 // DMA stops first, then the functions fall silent; nobody hears of events any more once the streams have no owner.

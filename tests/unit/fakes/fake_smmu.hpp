@@ -89,7 +89,7 @@ class FakeSmmu final : public stage2::SmmuPort {
   }
   [[nodiscard]] std::expected<void, stage2::Error> install_ste(StreamID sid, const smmu::Ste& ste) override {
     if (fail_install) return std::unexpected{*fail_install};
-    if (sid.value >= (1U << capabilities_.idr1.get<smmu::IDR1::SIDSIZE>()))
+    if (!fits(sid, static_cast<unsigned>(capabilities_.idr1.get<smmu::IDR1::SIDSIZE>())))
       return std::unexpected{stage2::Error::no_such_stream};
     stes[sid] = ste;
     if (log_ != nullptr) log_->push_back({.smmu = index_, .kind = FakeEvent::Kind::ste, .sid = sid, .ste = ste});

@@ -19,7 +19,11 @@ using test::FakeHardware;
 
 struct Listener final : CommandQueueListener {
   void on_atc_timeout(StreamID sid) override { timeouts.push_back(sid.value); }
-  void on_dead_queue() override { ++deaths; }
+  bool on_dead_queue() override {
+    ++deaths;
+    return ends_dma;
+  }
+  bool ends_dma = true;
   std::vector<std::uint32_t> timeouts;
   unsigned deaths = 0;
 };
@@ -181,6 +185,96 @@ TEST_F(CommandQueueTest, AQueueThatStandsStillIsGivenUp) {
   const unsigned stores = hardware.fake.prod_stores;
   wait(queue.push({&one, 1}, true));
   EXPECT_EQ(hardware.fake.prod_stores, stores) << "it is not dropped";
+  EXPECT_EQ(listener.deaths, 1u);
+}
+
+// An SMMU that cannot be turned off may translate with what it was to forget.
+TEST_F(CommandQueueTest, NothingIsCompleteWhileDmaMayGoOn) {
+  hardware.stuck = true;
+  hardware.tick = 200'000;
+  listener.ends_dma = false;
+  const Command one = tlbi_nh_all(VMID{1});
+  const auto ticket = queue.push({&one, 1}, true);
+  while (hardware.fake.now < 5 * CommandQueue::kGiveUp) ASSERT_FALSE(queue.completed(ticket));
+  EXPECT_GE(listener.deaths, 3u) << "not tried again";
+  EXPECT_LE(listener.deaths, 5u);
+  EXPECT_FALSE(queue.alive());
+  listener.ends_dma = true;
+  while (!queue.completed(ticket)) ASSERT_LT(hardware.fake.now, 10 * CommandQueue::kGiveUp);
+}
+
+TEST_F(CommandQueueTest, AnErrorIsNotAcknowledgedWhileDmaMayGoOn) {
+  listener.ends_dma = false;
+  const Command one = tlbi_nh_all(VMID{1});
+  const auto ticket = queue.push({&one, 1}, true);
+  hardware.unreadable = true;  // ten times, then it is given up
+  for (unsigned i = 0; i < 1000; ++i) ASSERT_FALSE(queue.completed(ticket));
+  EXPECT_GE(listener.deaths, 1u);
+  hardware.unreadable = false;
+  for (unsigned i = 0; i < 1000; ++i) ASSERT_FALSE(queue.completed(ticket));
+  EXPECT_EQ(executed(one), 0u);
+}
+
+TEST_F(CommandQueueTest, AnSmmuThatSaysThatItHasFailedIsDeadAtOnce) {
+  hardware.stuck = true;
+  const Command one = tlbi_nh_all(VMID{1});
+  const auto ticket = queue.push({&one, 1}, true);
+  EXPECT_FALSE(queue.completed(ticket));
+  queue.fail();
+  queue.fail();
+  EXPECT_EQ(listener.deaths, 1u);
+  EXPECT_TRUE(queue.completed(ticket));
+}
+
+// The command that makes up for a lost one is lost itself, or cannot be read: what waits for either waits on.
+TEST_F(CommandQueueTest, ASecondErrorWhileTheFirstIsMadeUpFor) {
+  Command illegal;
+  illegal.words[0] = 0xff;
+  const auto behind = queue.push({&illegal, 1}, true);
+  bool again = true;
+  hardware.on_relax = [&] {
+    if (executed(cfgi_all()) != 1 || !std::exchange(again, false)) return;
+    queue.push({&illegal, 1}, false);
+  };
+  wait(behind);
+  const auto last = queue.push({}, true);
+  wait(last);
+  EXPECT_EQ(executed(cfgi_all()), 2u);
+  EXPECT_EQ(executed(tlbi_nsnh_all()), 2u);
+  EXPECT_EQ(listener.deaths, 0u);
+}
+
+TEST_F(CommandQueueTest, AQueueThatFailsWhileAnErrorIsMadeUpForIsDead) {
+  Command illegal;
+  illegal.words[0] = 0xff;
+  const auto behind = queue.push({&illegal, 1}, true);
+  hardware.on_relax = [&] { hardware.unreadable = queue.counters().errors != 0; };
+  listener.ends_dma = false;
+  for (unsigned i = 0; i < 2000; ++i) ASSERT_FALSE(queue.completed(behind));
+  EXPECT_EQ(executed(tlbi_nsnh_all()), 0u);
+  EXPECT_GE(listener.deaths, 1u);
+}
+
+TEST_F(CommandQueueTest, EveryHungStreamIsRemembered) {
+  for (std::uint32_t sid = 0; sid < 200; ++sid) {
+    hardware.hung = {sid};
+    const Command one = atc_inv_all(StreamID{sid});
+    wait(queue.push({&one, 1}, true));
+  }
+  hardware.hung.clear();
+  for (std::uint32_t sid = 0; sid < 200; ++sid) EXPECT_TRUE(queue.atc_refused(StreamID{sid})) << sid;
+  queue.allow_atc(StreamID{100});
+  for (std::uint32_t sid = 0; sid < 200; ++sid) EXPECT_EQ(queue.atc_refused(StreamID{sid}), sid != 100) << sid;
+  EXPECT_EQ(listener.deaths, 0u);
+}
+
+TEST_F(CommandQueueTest, MoreHungStreamsThanCanBeRememberedAreAFailure) {
+  for (std::uint32_t sid = 0; sid <= CommandQueue::kMostRefused; ++sid) {
+    EXPECT_EQ(listener.deaths, 0u);
+    hardware.hung = {sid};
+    const Command one = atc_inv_all(StreamID{sid});
+    wait(queue.push({&one, 1}, true));
+  }
   EXPECT_EQ(listener.deaths, 1u);
 }
 

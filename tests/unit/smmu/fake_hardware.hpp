@@ -29,6 +29,9 @@ struct FakeHardware final : SmmuHardware {
   bool snoops = true;
   unsigned prod_stores = 0;
   std::uint64_t now = 0;
+  std::uint64_t tick = 1000;  // microseconds from one look at the clock to the next
+  bool cuts_off = true;       // bus mastering can be taken from what is behind the SMMU
+  unsigned cut_offs = 0;
   std::function<void(smmu::Reg, std::uint32_t)> on_write;
 
   FakeHardware() {  // as QEMU's, but for a smaller queue
@@ -68,6 +71,8 @@ struct FakeHardware final : SmmuHardware {
     registers[reg] = value;
     if (reg == Reg::CR0 && acknowledges) registers[Reg::CR0ACK] = value;
     if (reg == Reg::IRQ_CTRL && acknowledges) registers[Reg::IRQ_CTRLACK] = value;
+    for (unsigned page = 0; page < smmu::kMaxControlPages; ++page)
+      if (reg == smmu::control_page_cfg(page) && acknowledges) registers[smmu::control_page_status(page)] = value;
     if (reg == Reg::GBPA && acknowledges)
       change<smmu::GBPA>(reg, [](auto& r) { r.template set<smmu::GBPA::Update>(false); });
     if (reg == Reg::CR0) log.push_back("CR0=" + std::to_string(value));
@@ -89,7 +94,11 @@ struct FakeHardware final : SmmuHardware {
   bool coherent() const override { return snoops; }
   void publish(const void*, std::size_t) override {}
   void collect(const void*, std::size_t) override {}
-  std::uint64_t microseconds() override { return now += 1000; }
+  bool cut_off_masters() override {
+    ++cut_offs;
+    return cuts_off;
+  }
+  std::uint64_t microseconds() override { return now += tick; }
   void relax() override {
     if (!hung) step();
   }

@@ -111,6 +111,82 @@ TEST_F(SmmuInstanceTest, AMissingFeatureIsNamed) {
   refuse([](auto& h) { h.registers[Reg::IIDR] = 0x48300'43b; }, "1209401");  // MMU-600 r0p0
 }
 
+TEST_F(SmmuInstanceTest, StreamIdsMayHaveUpTo32Bits) {
+  for (const unsigned bits : {0u, 1u, 8u, 9u, 16u, 31u, 32u}) {
+    FakeHardware wide;
+    wide.eager = true;
+    wide.change<IDR1>(Reg::IDR1, [&](auto& r) { r.template set<IDR1::SIDSIZE>(bits); });
+    SmmuInstance instance{0, "x", wide, true};
+    ASSERT_TRUE(instance.quiesce());
+    ASSERT_TRUE(instance.init());
+    for (const std::uint32_t sid : {0u, 1u, 0xffu, 0x100u, 0xffffu, 0x10000u, 0xffff'ffffu}) {
+      const bool exists = sid <= 0xffff && std::uint64_t{sid} >> bits == 0;
+      EXPECT_EQ(instance.install_ste(StreamID{sid}, stage2_only(3)).has_value(), exists) << bits << ": " << sid;
+      if (exists) EXPECT_EQ(wide.ste(StreamID{sid}), stage2_only(3));
+    }
+  }
+}
+
+// SIDSIZE may allow for a gigabyte of stream table, of which a machine uses nothing.
+TEST_F(SmmuInstanceTest, TheStreamTableIsAsLargeAsTheMachineNeedsIt) {
+  const auto log2size = [](std::uint32_t last, unsigned sidsize) {
+    FakeHardware wide;
+    wide.eager = true;
+    wide.change<IDR1>(Reg::IDR1, [&](auto& r) { r.template set<IDR1::SIDSIZE>(sidsize); });
+    SmmuInstance instance{0, "x", wide, true};
+    EXPECT_TRUE(instance.quiesce());
+    EXPECT_TRUE(instance.init({.last_stream = StreamID{last}}));
+    EXPECT_TRUE(instance.install_ste(StreamID{last}, stage2_only(3)));
+    EXPECT_EQ(wide.ste(StreamID{last}), stage2_only(3));
+    return STRTAB_BASE_CFG{{{static_cast<std::uint32_t>(wide.registers[Reg::STRTAB_BASE_CFG])}}}
+        .get<STRTAB_BASE_CFG::LOG2SIZE>();
+  };
+  EXPECT_EQ(log2size(0, 32), 0u);
+  EXPECT_EQ(log2size(0xff, 32), 8u);
+  EXPECT_EQ(log2size(0x100, 32), 9u);
+  EXPECT_EQ(log2size(0x12345, 32), 17u);
+  EXPECT_EQ(log2size(0xfff, 12), 12u);
+}
+
+// A linear table is refused for what the machine needs, not for what SIDSIZE allows.
+TEST_F(SmmuInstanceTest, ALinearStreamTableIsLargeEnoughOrRefused) {
+  hardware.eager = true;
+  hardware.change<IDR0>(Reg::IDR0, [](auto& r) { r.template set<IDR0::ST_LEVEL>(StLevel::linear); });
+  hardware.change<IDR1>(Reg::IDR1, [](auto& r) { r.template set<IDR1::SIDSIZE>(32); });
+  ASSERT_TRUE(smmu->quiesce());
+  const auto refused = smmu->init({.last_stream = StreamID{0x10000}});
+  ASSERT_FALSE(refused);
+  EXPECT_NE(std::string{refused.error()}.find("ST_LEVEL"), std::string::npos);
+  EXPECT_TRUE(smmu->init({.last_stream = StreamID{0xffff}}));
+}
+
+// An SMMU that walks past the caches cannot update flags atomically with CPUs that use them.
+TEST_F(SmmuInstanceTest, DirtyStateNeedsCoherentWalks) {
+  hardware.eager = true;
+  hardware.snoops = false;
+  hardware.change<IDR0>(
+      Reg::IDR0, [](auto& r) { r.template set<IDR0::HTTU>(Htt::access_dirty).template set<IDR0::COHACC>(true); });
+  for (const bool coherent : {false, true}) {
+    SmmuInstance instance{0, "x", hardware, coherent};
+    ASSERT_TRUE(instance.quiesce());
+    ASSERT_TRUE(instance.init());
+    EXPECT_EQ(instance.capabilities().idr0.get<IDR0::HTTU>(), coherent ? Htt::access_dirty : Htt::none);
+  }
+}
+
+// 3.5.6: earlier software may have left enhanced command queues behind, which go on on their own.
+TEST_F(SmmuInstanceTest, ControlPagesOfEnhancedCommandQueuesAreSwitchedOff) {
+  hardware.change<IDR1>(Reg::IDR1, [](auto& r) { r.template set<IDR1::ECMDQ>(true); });
+  hardware.registers[Reg::IDR6] = IDR6{}.set<IDR6::CMDQ_CONTROL_PAGE_LOG2NUMP>(2).words[0];
+  for (unsigned page = 0; page < 5; ++page)
+    hardware.registers[control_page_cfg(page)] = hardware.registers[control_page_status(page)] = 1;
+  EXPECT_TRUE(smmu->quiesce());
+  for (unsigned page = 0; page < 5; ++page)
+    EXPECT_EQ(hardware.registers[control_page_cfg(page)], page < 4 ? 0u : 1u) << page;
+  hardware.acknowledges = false;
+  EXPECT_FALSE(smmu->quiesce());
+}
+
 TEST_F(SmmuInstanceTest, RunsOutOfMemoryAtEveryAllocation) {
   for (unsigned n = 0; n < 3; ++n) {
     FakeHardware poor;
@@ -379,6 +455,112 @@ TEST_F(EventOverflow, AnAbortIsALossToo) {
   EXPECT_EQ(victim.losses, 1u);
   smmu->on_global_error();
   EXPECT_EQ(victim.losses, 1u);
+}
+
+// --- An SMMU that fails ----------------------------------------------------------------------------------------------
+
+struct Failure : SmmuInstanceTest {
+  struct Victim final : StreamOwner {
+    Victim(FakeHardware& h, StreamID s) : StreamOwner{s}, hardware{h} {}
+    void on_event(SmmuInstance&, const Event&) override {}
+    void on_smmu_failed(SmmuInstance&) override {
+      ++failures;
+      told_first = hardware.registers[Reg::CR0] != 0 && hardware.cut_offs == 0;
+    }
+    FakeHardware& hardware;
+    unsigned failures = 0;
+    bool told_first = false;
+  };
+  Failure() {
+    start();
+    EXPECT_TRUE(smmu->claim(victim));
+  }
+  ~Failure() override { smmu->release(victim); }
+  void hang() {
+    hardware.hung = true;
+    hardware.tick = 200'000;
+    ticket = smmu->issue_and_sync({&invalidate, 1});
+  }
+  bool completes_by(std::uint64_t end) {
+    while (hardware.now < end)
+      if (smmu->completed(ticket)) return true;
+    return false;
+  }
+  [[nodiscard]] bool translates() { return (hardware.registers[Reg::CR0ACK] & CR0::SMMUEN::mask) != 0; }
+  const Command invalidate = tlbi_s12_vmall(VMID{1});
+  stage2::Ticket ticket = 0;
+  Victim victim{hardware, StreamID{0x900}};
+};
+
+TEST_F(Failure, ADeadQueueAbortsAllDmaBeforeAnythingIsComplete) {
+  hang();
+  EXPECT_TRUE(completes_by(3 * CommandQueue::kGiveUp));
+  EXPECT_FALSE(translates());
+  EXPECT_TRUE((GBPA{{{static_cast<std::uint32_t>(hardware.registers[Reg::GBPA])}}}.get<GBPA::ABORT>()));
+  EXPECT_EQ(victim.failures, 1u);
+  EXPECT_TRUE(victim.told_first);
+  EXPECT_EQ(hardware.cut_offs, 0u);
+  EXPECT_FALSE(smmu->vmids().allocate()) << "a VMID that nothing can clean any more";
+}
+
+TEST_F(Failure, AnSmmuThatGoesOnTranslatingLosesItsMasters) {
+  hang();
+  hardware.acknowledges = false;
+  EXPECT_TRUE(completes_by(10 * CommandQueue::kGiveUp));
+  EXPECT_EQ(hardware.cut_offs, 1u);
+  EXPECT_TRUE(victim.told_first);
+}
+
+// GBPA is stored to, and CR0 is not acknowledged; nor can the masters be stopped.
+TEST_F(Failure, NothingIsCompleteWhileDmaMayGoOn) {
+  hang();
+  hardware.acknowledges = false;
+  hardware.cuts_off = false;
+  EXPECT_FALSE(completes_by(5 * CommandQueue::kGiveUp));
+  EXPECT_TRUE(translates());
+  EXPECT_GE(hardware.cut_offs, 2u);
+  hardware.cuts_off = true;
+  EXPECT_TRUE(completes_by(10 * CommandQueue::kGiveUp));
+}
+
+TEST_F(Failure, OfTheServiceEndsDmaAtOnce) {
+  hang();
+  EXPECT_FALSE(smmu->completed(ticket));
+  hardware.registers[Reg::GERROR] ^= GERROR::SFM_ERR::mask;
+  smmu->on_global_error();
+  EXPECT_LT(hardware.now, CommandQueue::kGiveUp);
+  EXPECT_TRUE(smmu->completed(ticket));
+  EXPECT_FALSE(translates());
+  EXPECT_EQ(victim.failures, 1u);
+}
+
+TEST_F(Failure, OfOneSmmuDoesNotStopAnother) {
+  FakeHardware second;
+  SmmuInstance other{1, "other", second, true};
+  ASSERT_TRUE(other.quiesce());
+  ASSERT_TRUE(other.init());
+  hang();
+  hardware.acknowledges = false;
+  hardware.cuts_off = false;
+  EXPECT_FALSE(completes_by(2 * CommandQueue::kGiveUp));
+  stage2::wait(other, other.issue_and_sync({&invalidate, 1}));
+  EXPECT_TRUE(other.vmids().allocate());
+  second.tick = 200'000;
+  second.hung = true;  // and now this one, too
+  const auto also = other.issue_and_sync({&invalidate, 1});
+  while (!other.completed(also)) ASSERT_LT(second.now, 3 * CommandQueue::kGiveUp);
+  EXPECT_EQ(second.registers[Reg::CR0ACK] & CR0::SMMUEN::mask, 0u);
+  EXPECT_FALSE(smmu->completed(ticket));
+}
+
+TEST_F(SmmuInstanceTest, AnSmmuWhoseQueueIsDeadFromTheStartIsNotUsed) {
+  ASSERT_TRUE(smmu->quiesce());
+  hardware.hung = true;
+  hardware.tick = 200'000;
+  const auto refused = smmu->init();
+  ASSERT_FALSE(refused);
+  EXPECT_NE(std::string{refused.error()}.find("command queue"), std::string::npos);
+  EXPECT_EQ(hardware.registers[Reg::CR0] & CR0::SMMUEN::mask, 0u);
 }
 
 // --- Page requests ---------------------------------------------------------------------------------------------------

@@ -78,10 +78,10 @@ TEST_F(ClassesTest, EachClassSaysWhyItIs) {
   using namespace smmu;
   EXPECT_EQ(reason(everything()), std::nullopt);
   EXPECT_EQ(reason(with([](auto& c) { c.idr3.template set<IDR3::FWB>(false); })), Incompatibility::no_fwb);
-  EXPECT_EQ(reason(with([](auto& c) { c.idr0.template set<IDR0::COHACC>(false); })), Incompatibility::not_coherent);
   EXPECT_EQ(reason(with([](auto& c) { c.idr3.template set<IDR3::BBML>(1); })), Incompatibility::bbml_too_low);
   EXPECT_EQ(reason(with([](auto& c) { c.idr0.template set<IDR0::HTTU>(Htt::access); })),
             Incompatibility::no_dirty_state);
+  EXPECT_EQ(reason(with([](auto& c) { c.idr0.template set<IDR0::COHACC>(false); })), Incompatibility::not_coherent);
   EXPECT_EQ(reason(with([](auto& c) { c.idr5.template set<IDR5::OAS>(AddressSize::bits42); })),
             Incompatibility::output_too_small);
   EXPECT_EQ(reason(with([](auto& c) { c.idr5.template set<IDR5::OAS>(AddressSize::bits36); })),
@@ -96,6 +96,21 @@ TEST_F(ClassesTest, EachClassSaysWhyItIs) {
   EXPECT_TRUE(domain->class_info(0));
   EXPECT_FALSE(domain->class_info(1)) << "a class goes with its last tag";
   EXPECT_EQ(cleaned.in_use, 0u);
+}
+
+// Walks past the caches do not update flags, which CPUs update in theirs (5.2, S2HD).
+TEST_F(ClassesTest, DirtyStateIsKeptByCoherentWalksOnly) {
+  using namespace smmu;
+  const auto outside = with([](auto& c) { c.idr0.template set<IDR0::COHACC>(false); });
+  EXPECT_FALSE(keeps_dirty_state(outside));
+  EXPECT_TRUE(keeps_dirty_state(everything()));
+  domain = *S2Domain::create(*Geometry::make(40, AddressSize::bits44), cleaned, grace,
+                             {.table = {.bbml = 2, .dirty_state = true}, .clean_to_memory = true});
+  HostTag& t = tag(add(outside));
+  EXPECT_FALSE(ste(t).get<Ste::S2HA>() || ste(t).get<Ste::S2HD>());
+  EXPECT_EQ(ste(t).get<Ste::S2IR0>(), WalkCacheability::non_cacheable);
+  leave();
+  domain.reset();
 }
 
 // IDs' widths and what has nothing to do with tables make no class.
@@ -130,9 +145,9 @@ TEST_F(ClassesTest, StesPointAtTheTableOfTheirClass) {
   using namespace smmu;
   HostTag& first = tag(add(everything()));
   HostTag& no_fwb = tag(add(with([](auto& c) { c.idr3.template set<IDR3::FWB>(false); })));
+  HostTag& no_htt = tag(add(with([](auto& c) { c.idr0.template set<IDR0::HTTU>(Htt::none); })));
   HostTag& outside = tag(add(with([](auto& c) { c.idr0.template set<IDR0::COHACC>(false); })));
   HostTag& small = tag(add(with([](auto& c) { c.idr5.template set<IDR5::OAS>(AddressSize::bits36); })));
-  HostTag& no_htt = tag(add(with([](auto& c) { c.idr0.template set<IDR0::HTTU>(Htt::none); })));
   std::set<const Table*> tables;
   for (const auto& t : tags) {
     const Ste s = ste(*t);

@@ -79,8 +79,8 @@ TEST(Announced, IsTheIntersection) {
     ASSERT_TRUE(a);
     EXPECT_FALSE(a->idr0.get<IDR0::ASID16>());
     EXPECT_FALSE(a->idr0.get<IDR0::COHACC>());
-    EXPECT_EQ(a->idr0.get<IDR0::HTTU>(), Htt::access);
-    EXPECT_TRUE(a->idr3.get<IDR3::RIL>());  // emulated on the instance without
+    EXPECT_EQ(a->idr0.get<IDR0::HTTU>(), Htt::none);  // not past the caches
+    EXPECT_TRUE(a->idr3.get<IDR3::RIL>());            // emulated on the instance without
     EXPECT_EQ(a->idr3.get<IDR3::BBML>(), 1u);
     EXPECT_EQ(a->oas_bits(), 40u);
     EXPECT_FALSE(a->idr5.get<IDR5::GRAN16K>());
@@ -89,6 +89,14 @@ TEST(Announced, IsTheIntersection) {
     EXPECT_EQ(a->idr5.get<IDR5::VAX>(), 0u);
     EXPECT_EQ(a->sid_bits(), 9u);
   }
+}
+
+TEST(Announced, FlagsAreUpdatedAsFarAsAllCanAndOnlyCoherently) {
+  auto c = everything();
+  c.idr0.set<IDR0::HTTU>(Htt::access);
+  Instances i{everything(), c};
+  EXPECT_EQ(announce(i.ports, {})->idr0.get<IDR0::HTTU>(), Htt::access);
+  EXPECT_EQ(announce(i.ports, {.coherent = false})->idr0.get<IDR0::HTTU>(), Htt::none);
 }
 
 TEST(Announced, RangesThatNobodyHasAreNotOffered) {

@@ -335,6 +335,48 @@ TEST_F(EventQueue, WrapsAndOverflows) {
   EXPECT_EQ(virt.vsmmu->counters().events_lost, 3u);
 }
 
+TEST_F(EventQueue, AnInstanceThatFailsIsServiceFailureMode) {
+  const auto active = [&] { return (guest.read(Reg::GERROR) ^ guest.read(Reg::GERRORN)) & GERROR::SFM_ERR::mask; };
+  virt.vsmmu->instance_failed(*machine.smmus[1]);  // carries none of the guest's streams
+  EXPECT_EQ(active(), 0u);
+  virt.vsmmu->instance_failed(*machine.smmus[0]);
+  EXPECT_NE(active(), 0u);
+  EXPECT_EQ(virt.interrupts.count[vsmmu::Irq::gerror], 1u);
+  virt.vsmmu->instance_failed(*machine.smmus[0]);
+  EXPECT_EQ(virt.interrupts.count[vsmmu::Irq::gerror], 1u);
+  guest.write(Reg::GERRORN, guest.read(Reg::GERROR));
+  EXPECT_EQ(active(), 0u);
+}
+
+TEST_F(EventQueue, AQuarantineLastsUntilTheStreamIsAttachedAnew) {
+  const auto installed = [&] { return machine.smmus[0]->stes[StreamID{0x1108}]; };
+  ASSERT_NE(installed(), vsmmu::abort_ste());
+  virt.vsmmu->quarantine(kVsid);
+  EXPECT_EQ(installed(), vsmmu::abort_ste());
+  guest.submit({cfgi_ste(kVsid.value), sync_none()});
+  EXPECT_EQ(installed(), vsmmu::abort_ste());
+  virt.vsmmu->quarantine(kVsid);
+  virt.vsmmu->reset();
+  EXPECT_EQ(installed(), vsmmu::abort_ste());
+  ASSERT_TRUE(virt.vsmmu->detach(kVsid));
+  ASSERT_TRUE(virt.vsmmu->attach(kVsid, *machine.smmus[0], StreamID{0x1108}));
+  EXPECT_NE(installed(), vsmmu::abort_ste());
+}
+
+// It is called on the pCPU that took the interrupt, perhaps another VM's, while a vCPU's store owns the command side.
+TEST_F(EventQueue, AQuarantineWaitsForNobody) {
+  unsigned calls = 0;
+  machine.drain.on_drain = [&](stage2::SmmuPort&) {
+    if (++calls != 1) return;
+    virt.vsmmu->quarantine(kVsid);
+    EXPECT_NE(machine.smmus[0]->stes[StreamID{0x1108}], vsmmu::abort_ste());
+  };
+  guest.submit({sync_none()});
+  machine.drain.on_drain = nullptr;
+  EXPECT_GE(calls, 1u);
+  EXPECT_EQ(machine.smmus[0]->stes[StreamID{0x1108}], vsmmu::abort_ste());
+}
+
 // Records that an instance has lost were meant for whichever vSMMU: each says so as if its own queue had been full (7.4).
 TEST_F(EventQueue, WhatAnInstanceHasLostIsAnOverflow) {
   const auto lose = [&](unsigned smmu) { virt.vsmmu->events_lost(*machine.smmus[smmu]); };
