@@ -162,7 +162,7 @@ void start(PA dtb) {
   vgic_init_pcpu();
   wall_clock_init(platform);
   console_init(platform.uart);
-  machine_start_smmus(platform);
+  machine_start_smmus(platform, manifest_accepted_smmus());
   start_pcpus();
   if (!make_vms(platform, seeds)) machine_exit(1);
   start_vms();

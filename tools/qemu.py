@@ -143,6 +143,7 @@ class Machine:
     virtualization: bool = True
     stages: dict[int, str] = field(default_factory=dict)  # SMMUs that do not nest: "1" or "2"
     firmware: str = ""  # "": none; or a name of FIRMWARE
+    tree: dict[str, str] = field(default_factory=dict)  # changes of the devicetree's source: regular expression, replacement
 
     def __post_init__(self) -> None:
         self.path = RUN / self.name
@@ -196,6 +197,10 @@ class Machine:
         text = decompile_dtb(raw)
         if self.smmus > 1:
             text += self._further_smmus(text)
+        for pattern, replacement in self.tree.items():
+            text, count = re.subn(pattern, replacement, text)
+            if count == 0:
+                raise SystemExit(f"{self.name}: QEMU's devicetree has no {pattern}")
         return compile_dts(text, complete)
 
     def _further_smmus(self, text: str) -> str:

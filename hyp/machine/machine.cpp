@@ -106,7 +106,7 @@ void connect_or_poll(unsigned index, const Smmu& wires, SmmuInstance& smmu) {
   const bool no_pri = smmu.page_request_capacity() != 0 && !wires.pri_queue;
   if (wires.event_queue && wires.global_error && !no_pri) return;
   polled[index] = true;
-  log("%.*s: no wired interrupt for %s%s%s: it is looked at ten times a second", static_cast<int>(wires.name.size()),
+  log("%.*s: no wired interrupt for%s%s%s: it is looked at ten times a second", static_cast<int>(wires.name.size()),
       wires.name.data(), wires.event_queue ? "" : " events", wires.global_error ? "" : " global errors",
       no_pri ? " page requests" : "");
 }
@@ -154,12 +154,17 @@ void machine_enumerate_pci(const Platform& platform) {
   if (topology->remarks_lost() != 0) log("PCI: %u remarks more", topology->remarks_lost());
 }
 
-void machine_start_smmus(const Platform& platform) {
+void machine_start_smmus(const Platform& platform, std::span<const std::string_view> accepted) {
   for (unsigned i = 0; i < smmu_count; ++i) {
     SmmuInstance& smmu = *smmus[i].instance;
     const std::string_view name = smmu.name();
-    if (const auto ok = smmu.init({.last_stream = platform.last_stream(i)}); !ok) {
-      log("%.*s is not used: %s", static_cast<int>(name.size()), name.data(), ok.error());
+    const std::string_view kind = platform.smmus[i].compatible;
+    const SmmuSetup setup{.last_stream = platform.last_stream(i),
+                          .compatible = kind,
+                          .accept_unknown = std::ranges::find(accepted, kind) != accepted.end()};
+    if (const auto ok = smmu.init(setup); !ok) {
+      log("%.*s%s%.*s is not used: %s", static_cast<int>(name.size()), name.data(), kind.empty() ? "" : ", ",
+          static_cast<int>(kind.size()), kind.data(), ok.error());
       smmus[i].problem = ok.error();
       continue;
     }

@@ -18,8 +18,8 @@ void machine_quiesce_smmus(const Platform& platform);
 // from bus numbers.
 void machine_enumerate_pci(const Platform& platform);
 // Brings the SMMUs up with every stream aborting and connects their interrupts. One that cannot nest is reported with the
-// missing feature and left aborting.
-void machine_start_smmus(const Platform& platform);
+// missing feature and left aborting, as is one of a kind that is neither known nor `accepted`.
+void machine_start_smmus(const Platform& platform, std::span<const std::string_view> accepted);
 
 // `hook` runs after the events of an interrupt were delivered, on any pCPU, with no lock held: for what cannot be done
 // while they are.

@@ -110,6 +110,7 @@ struct Manifest {
   Manifest& operator=(const Manifest&) = delete;
 
   ExitMethod exit{};
+  StaticVector<std::string_view, 8> accepted_smmus;  // compatibles of SMMUs that Weir does not know
   StaticVector<VmConfig, kMaxVms> vms;
   alignas(8) std::array<std::byte, kMaxManifestBytes> blob{};
 };

@@ -31,7 +31,7 @@ struct Vocabulary {
   std::span<const std::string_view> nodes;  // any, if `free_names`
   bool free_names{};
 };
-constexpr std::array<std::string_view, 2> kRootProperties{"compatible", "exit"};
+constexpr std::array<std::string_view, 3> kRootProperties{"compatible", "exit", "accept-smmus"};
 constexpr std::array<std::string_view, 1> kRootNodes{"vms"};
 constexpr std::array<std::string_view, 9> kVmProperties{"kernel", "initrd",       "bootargs",     "cpus",      "pcpus",
                                                         "memory", "entry-offset", "memory-calls", "share-with"};
@@ -532,6 +532,20 @@ Checked read_vm(Node node, const FileSource& files, Manifest& manifest, VmConfig
   return {};
 }
 
+Checked read_accepted_smmus(Node root, Manifest& manifest) {
+  manifest.accepted_smmus.clear();
+  const Property list = root.property("accept-smmus");
+  if (!list) return {};
+  constexpr std::string_view kExpected = "compatibles, as in \"vendor,soc-smmu\"";
+  if (list.strings() == 0) return wrong(Code::bad_type, root, list, "not a list of strings", kExpected);
+  for (std::size_t i = 0; i < list.strings(); ++i) {
+    if (list.string(i).empty()) return wrong(Code::bad_value, root, list, "an empty name", kExpected);
+    if (!manifest.accepted_smmus.push_back(list.string(i)))
+      return wrong(Code::too_many, root, list, "too many names", "at most 8");
+  }
+  return {};
+}
+
 manifest::Unexpected bad_file(Code code, std::string_view problem) {
   dt::Line line;
   line << kManifestFile << ": " << problem;
@@ -572,6 +586,7 @@ std::expected<void, ManifestError> parse(std::span<const std::byte> blob, const 
   const auto exit = choice(root, "exit", kExits, ExitMethod::psci);
   if (!exit) return std::unexpected{exit.error()};
   manifest.exit = *exit;
+  if (const auto accepted = read_accepted_smmus(root, manifest); !accepted) return accepted;
 
   const Node vms = root.child("vms");
   if (!vms) return missing(root, "vms", "a node for each VM in it");

@@ -50,6 +50,9 @@ struct Timers {  // PPIs
 struct Smmu {
   std::string_view name;  // node name with unit address, for example "smmuv3@c020000"
   int node{};             // offset in the blob
+  // What it is compatible with beside arm,smmu-v3: its most specific name, or a property that stands for an erratum. Empty:
+  // nothing.
+  std::string_view compatible;
   MemoryRange registers;
   bool coherent{};  // dma-coherent: its own walks and queues
   std::optional<Interrupt> event_queue, pri_queue, command_sync, global_error;

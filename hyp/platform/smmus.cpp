@@ -38,6 +38,19 @@ void read_interrupts(Node node, Smmu& smmu, Remarks& remarks) {
   smmu.global_error = one("gerror");
 }
 
+constexpr std::string_view kGeneric = "arm,smmu-v3";
+
+// An erratum is told by a compatible of its own or by a flag. hisilicon,broken-prefetch-cmd is not among them: Weir prefetches
+// nothing.
+std::string_view special(Node node) {
+  constexpr const char* kPage1InPage0 = "cavium,cn9900-broken-page1-regspace";
+  if (const dt::Property flag = node.property(kPage1InPage0)) return flag.name();
+  const dt::Property compatible = node.property("compatible");
+  for (std::size_t i = 0; i < compatible.strings(); ++i)
+    if (compatible.string(i) != kGeneric) return compatible.string(i);
+  return {};
+}
+
 Done add_smmu(Node node, Platform& platform) {
   const auto registers = dt::reg(node, 0);
   if (!registers) return std::unexpected{registers.error()};
@@ -56,6 +69,7 @@ Done add_smmu(Node node, Platform& platform) {
   }
   smmu->name = node.name();
   smmu->node = node.offset();
+  smmu->compatible = special(node);
   smmu->registers = *registers;
   smmu->coherent = is_coherent(node);
   read_interrupts(node, *smmu, platform.remarks);
@@ -65,7 +79,7 @@ Done add_smmu(Node node, Platform& platform) {
 }  // namespace
 
 void discover_smmus(Node root, Platform& platform) {
-  for (Node n = next_compatible(root, "arm,smmu-v3"); n; n = next_compatible(n, "arm,smmu-v3"))
+  for (Node n = next_compatible(root, kGeneric.data()); n; n = next_compatible(n, kGeneric.data()))
     if (const auto added = add_smmu(n, platform); !added) leave_out(platform.remarks, "SMMU is", added.error());
   if (platform.smmus_beyond == 0) return;
   dt::Line what;

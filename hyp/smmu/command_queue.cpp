@@ -66,7 +66,7 @@ void CommandQueue::submit(std::uint64_t first, std::uint64_t end) {
 }
 
 std::uint64_t CommandQueue::find_plain_until() const {
-  if (atc_ || !hardware_.coherent() || dead_.load(std::memory_order_relaxed)) return 0;
+  if (atc_ || twice_ || !hardware_.coherent() || dead_.load(std::memory_order_relaxed)) return 0;
   const std::uint64_t ring_end = (produced_.load(std::memory_order_relaxed) | slot_mask_) + 1;
   return std::min(consumed_.load(std::memory_order_acquire) + quota_, ring_end);
 }
@@ -107,6 +107,26 @@ Ticket CommandQueue::push(std::span<const smmu::Command> commands, bool sync) {
 }
 
 [[gnu::noinline]] Ticket CommandQueue::push_in_parts(std::span<const smmu::Command> commands, bool sync) {
+  return twice_ ? push_twice(commands, sync) : push_once(commands, sync);
+}
+
+// The first SYNC is complete before what lies behind it is consumed. Without `sync` a later one is the second.
+Ticket CommandQueue::push_twice(std::span<const smmu::Command> commands, bool sync) {
+  const auto invalidates = [](const smmu::Command& c) {
+    return c.opcode() >= smmu::Opcode::CFGI_STE && (c.words[0] & kForDevices) == 0;
+  };
+  if (std::ranges::none_of(commands, invalidates)) return push_once(commands, sync);
+  Ticket ticket = push_once(commands, true);
+  while (!commands.empty()) {
+    const auto first = std::ranges::find_if(commands, invalidates);
+    const auto end = std::find_if_not(first, commands.end(), invalidates);
+    if (first != end) ticket = push_once({first, end}, false);
+    commands = {end, commands.end()};
+  }
+  return sync ? push_once({}, true) : ticket;
+}
+
+Ticket CommandQueue::push_once(std::span<const smmu::Command> commands, bool sync) {
   for (;;) {
     {
       const SpinLock::Guard guard{lock_};

@@ -57,6 +57,10 @@ class CommandQueue {
   // out of memory.
   [[nodiscard]] bool init(unsigned most_log2);
 
+  // For an SMMU that may lose an invalidation, but not its repetition behind a CMD_SYNC: from now on push() appends CFGI and
+  // TLBI commands, a CMD_SYNC, and the same commands again. ATC_INVs are sent once. Before init().
+  void invalidate_twice() { twice_ = true; }
+
   // Appends `commands`, then a CMD_SYNC if asked. Commands of other pCPUs may come in between. Returns the position behind
   // the last one.
   stage2::Ticket push(std::span<const smmu::Command> commands, bool sync);
@@ -143,6 +147,8 @@ class CommandQueue {
   [[nodiscard]] bool append(std::span<const smmu::Command>& commands, bool sync);
   [[nodiscard]] std::uint64_t find_plain_until() const;
   stage2::Ticket push_in_parts(std::span<const smmu::Command> commands, bool sync);
+  stage2::Ticket push_once(std::span<const smmu::Command> commands, bool sync);
+  stage2::Ticket push_twice(std::span<const smmu::Command> commands, bool sync);
   void submit(std::uint64_t first, std::uint64_t end);
   [[gnu::cold]] void poll_in_vain();
   [[gnu::cold]] void watch();
@@ -180,6 +186,7 @@ class CommandQueue {
   std::atomic<std::uint64_t> lost_{kNever};  // position of the first command that was lost and is not yet made up for
 
   std::uint32_t quota_ = 0;
+  bool twice_ = false;
   std::string_view name_;
   CommandQueueListener* listener_;
   std::optional<StreamID> atc_;  // the stream of the ATC_INVs since the last SYNC in the ring; under lock_

@@ -135,8 +135,12 @@ std::expected<void, const char*> SmmuInstance::init(const SmmuSetup& setup) {
   constexpr const char* kNoMemory = "out of memory";
   constexpr const char* kNoAck = "a control register is not acknowledged within a second";
   read_capabilities();
-  const Errata errata = apply_errata(read<smmu::IIDR>(hardware_, Reg::IIDR), capabilities_);
+  const Errata errata = apply_errata(read<smmu::IIDR>(hardware_, Reg::IIDR), setup.compatible, capabilities_);
   if (errata.part != nullptr) part_ = errata.part;
+  if (errata.invalidate_twice) commands_.invalidate_twice();
+  if (!setup.accept_unknown && !known_smmu(setup.compatible))
+    return std::unexpected{
+        "Weir does not know what this part needs beside arm,smmu-v3; accept-smmus in the manifest's root takes it"};
   if (const char* missing = missing_feature(setup); missing != nullptr) return std::unexpected{missing};
   if (errata.no_nesting != nullptr) return std::unexpected{errata.no_nesting};
 

@@ -51,7 +51,9 @@ class StreamOwner : public boost::intrusive::set_base_hook<> {
 
 // What the machine says of an SMMU, beside its registers.
 struct SmmuSetup {
-  StreamID last_stream{0xffff};  // the largest that a device has
+  StreamID last_stream{0xffff};      // the largest that a device has
+  std::string_view compatible = {};  // Smmu::compatible
+  bool accept_unknown = false;       // use it even if Weir does not know `compatible`
 };
 
 class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener {

@@ -107,6 +107,9 @@ bool read_manifest(const Platform& platform) {
 }
 
 ExitMethod manifest_exit() { return manifest->exit; }
+std::span<const std::string_view> manifest_accepted_smmus() {
+  return {manifest->accepted_smmus.data(), manifest->accepted_smmus.size()};
+}
 
 bool make_vms(const Platform& platform, const SeedPool& seeds) {
   if (!check(platform)) return false;

@@ -13,6 +13,7 @@ class SeedPool;
 [[nodiscard]] bool read_manifest(const Platform& platform);
 // How to end; valid once the manifest has been read.
 [[nodiscard]] ExitMethod manifest_exit();
+[[nodiscard]] std::span<const std::string_view> manifest_accepted_smmus();
 
 // Compares the manifest with the machine, makes its VMs with their devices and loads them; the GIC, the console, PCI and the
 // SMMUs are up. False: a line says what is wrong, and no VM is running.

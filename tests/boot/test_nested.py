@@ -56,6 +56,36 @@ def test_grants():
         f"the summary lacks the grant (log: {result.path / 'console.log'})"
 
 
+@limit(90)
+def test_without_wires():
+    """SMMUs without interrupts: Weir says so and looks at them; the guest still gets its events."""
+    names, wires = r'\n\t\tinterrupt-names = "eventq"[^;]*;', r"\n\t\tinterrupts = <[^;]*;"
+    result = boot_nested("nested-without-wires", tree={f"{wires}{names}|{names}{wires}": ""})
+    expect_ok(result, "nested")
+    expect_handled(result)
+    for smmu in ("smmuv3@c020000", "smmuv3@c040000"):
+        assert any(f"{smmu}: no wired interrupt for events global errors" in line for line in weir_lines(result)), \
+            f"Weir does not say that {smmu} is polled (log: {result.path / 'console.log'})"
+
+
+@limit(90)
+def test_known_part():
+    """Each invalidation is sent twice where the part needs that, which the guest does not notice."""
+    result = boot_nested("nested-known-part",
+                         tree={'compatible = "arm,smmu-v3"': 'compatible = "nvidia,tegra264-smmu", "arm,smmu-v3"'})
+    expect_ok(result, "nested")
+    expect_handled(result)
+
+
+@limit(30)
+def test_unknown_part():
+    result = boot_nested("nested-unknown-part",
+                         tree={'compatible = "arm,smmu-v3"': 'compatible = "vendor,odd", "arm,smmu-v3"'}, time=20)
+    assert any("smmuv3@c020000, vendor,odd is not used: " in line and "accept-smmus" in line
+               for line in weir_lines(result)), f"the part is not named (log: {result.path / 'console.log'})"
+    assert not said(result, "nested"), f"a VM started (log: {result.path / 'console.log'})"
+
+
 @limit(45)
 def test_quarantine():
     result = boot_nested("nested-quarantine", {"devices=3": "devices=3 quarantine", '"log"': '"quarantine"'}, time=30)

@@ -52,6 +52,23 @@ TEST(Manifest, Default) {
   EXPECT_EQ(vm.devices[0].on_violation, ViolationPolicy::log);
 }
 
+TEST(Manifest, SmmusOfUnknownKindsAreAcceptedByName) {
+  Tree root;
+  root.set("compatible", "weir,manifest-v1");
+  test::add_vm(root, "a").set("kernel", "raw.bin").set("entry-offset", cells(0, 0x40));
+  EXPECT_TRUE(parse_tree(root).manifest->accepted_smmus.empty());
+  root.set("accept-smmus", strings({"vendor,one", "vendor,two"}));
+  const auto parsed = parse_tree(root);
+  ASSERT_EQ(parsed.manifest->accepted_smmus.size(), 2u);
+  EXPECT_EQ(parsed.manifest->accepted_smmus[1], "vendor,two");
+  root.set("accept-smmus", strings({"1", "2", "3", "4", "5", "6", "7", "8", "9"}));
+  EXPECT_EQ(parse_tree(root).code, Code::too_many);
+  root.set("accept-smmus", strings({""}));
+  EXPECT_EQ(parse_tree(root).code, Code::bad_value);
+  root.set("accept-smmus", cells(0x01020304));
+  EXPECT_EQ(parse_tree(root).code, Code::bad_type);
+}
+
 TEST(Manifest, EverythingElse) {
   Tree root;
   root.set("compatible", "weir,manifest-v1");

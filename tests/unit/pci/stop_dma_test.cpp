@@ -21,7 +21,7 @@ struct StopDma : testing::Test {
     config.put(0, 1 << 3, card);
   }
   FakeFunction card;
-  FakeConfig config;
+  FakeBus config;
 };
 
 TEST_F(StopDma, TakesBusMasteringAndNothingElse) {

@@ -79,6 +79,9 @@ TEST(Platform, VirtSmmus) {
   const Platform& p = *result.platform;
   ASSERT_EQ(p.smmus.size(), 3U);
   EXPECT_EQ(p.smmus[1].name, "smmuv3@c020000");
+  EXPECT_TRUE(p.smmus[1].compatible.empty());
+  EXPECT_EQ(p.last_stream(0), StreamID{0x7ff});
+  EXPECT_EQ(p.last_stream(2), StreamID{0xffff});
   expect_range(p.smmus[1].registers, 0xc020000, 0x20000);
   EXPECT_TRUE(p.smmus[1].coherent);
   EXPECT_EQ(p.smmus[1].event_queue, (Interrupt{148, Trigger::edge}));
@@ -188,6 +191,19 @@ TEST(Platform, UartBySerial0OrTheFirst) {
   tree.remove("aliases");
   const Bytes blob = tree.blob();
   EXPECT_EQ(discover_uart(blob.data(), blob.size())->name, "pl011@9000000");
+}
+
+// What tells of errata: a compatible of its own, or a flag.
+TEST(Platform, SmmusThatAreMoreThanGeneric) {
+  Tree tree = virt_tree();
+  tree["smmuv3@c000000"].set("compatible", strings({"vendor,odd-smmu", "arm,smmu-v3"}));
+  tree["smmuv3@c020000"].set("cavium,cn9900-broken-page1-regspace").set("hisilicon,broken-prefetch-cmd");
+  tree["smmuv3@c040000"].set("hisilicon,broken-prefetch-cmd");  // does not concern Weir
+  const test::Discovered result = discover_tree(tree);
+  ASSERT_EQ(result.error, "");
+  EXPECT_EQ(result.platform->smmus[0].compatible, "vendor,odd-smmu");
+  EXPECT_EQ(result.platform->smmus[1].compatible, "cavium,cn9900-broken-page1-regspace");
+  EXPECT_EQ(result.platform->smmus[2].compatible, "");
 }
 
 TEST(Platform, CombinedSmmuInterruptAndInterruptsExtended) {

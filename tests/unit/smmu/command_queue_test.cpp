@@ -255,6 +255,40 @@ TEST_F(CommandQueueTest, AQueueThatFailsWhileAnErrorIsMadeUpForIsDead) {
   EXPECT_GE(listener.deaths, 1u);
 }
 
+// T264-SMMU-3: CFGI and TLBI, SYNC, the same again, SYNC; the ticket is that of the second.
+TEST(CommandQueueTwice, EachInvalidationIsRepeatedBehindASync) {
+  Hardware hardware;
+  CommandQueue queue{hardware, "x"};
+  queue.invalidate_twice();
+  ASSERT_TRUE(queue.init(4));
+  const auto opcodes = [&] {
+    std::vector<Opcode> all;
+    for (const Command& c : hardware.fake.executed) all.push_back(c.opcode());
+    hardware.fake.executed.clear();
+    return all;
+  };
+  const auto run = [&](std::span<const Command> commands, bool sync) {
+    const auto ticket = queue.push(commands, sync);
+    while (!queue.completed(ticket)) {
+    }
+    return opcodes();
+  };
+  using enum Opcode;
+  const Command mixed[] = {cfgi_ste(StreamID{1}, true), tlbi_nh_all(VMID{1}), atc_inv_all(StreamID{1}),
+                           tlbi_nh_all(VMID{2})};
+  EXPECT_EQ(run(mixed, true),
+            (std::vector{CFGI_STE, TLBI_NH_ALL, ATC_INV, TLBI_NH_ALL, SYNC, CFGI_STE, TLBI_NH_ALL, TLBI_NH_ALL, SYNC}));
+  // A SYNC that is pushed later is the second one.
+  EXPECT_EQ(run({mixed, 1}, false), (std::vector{CFGI_STE, SYNC, CFGI_STE}));
+  EXPECT_EQ(run({}, true), (std::vector{SYNC}));
+  EXPECT_EQ(run({mixed + 2, 1}, true), (std::vector{ATC_INV, SYNC}));
+  // More than the ring holds.
+  const std::vector<Command> many(50, Command{tlbi_nh_all(VMID{1})});
+  const auto executed = run(many, true);
+  EXPECT_EQ(std::ranges::count(executed, TLBI_NH_ALL), 100);
+  EXPECT_EQ(executed[50], SYNC);
+}
+
 TEST_F(CommandQueueTest, EveryHungStreamIsRemembered) {
   for (std::uint32_t sid = 0; sid < 200; ++sid) {
     hardware.hung = {sid};

@@ -187,6 +187,27 @@ TEST_F(SmmuInstanceTest, ControlPagesOfEnhancedCommandQueuesAreSwitchedOff) {
   EXPECT_FALSE(smmu->quiesce());
 }
 
+TEST_F(SmmuInstanceTest, APartThatNothingIsKnownOfIsNotUsedUnlessItIsAccepted) {
+  hardware.eager = true;
+  ASSERT_TRUE(smmu->quiesce());
+  const auto refused = smmu->init({.compatible = "vendor,odd-smmu"});
+  ASSERT_FALSE(refused);
+  EXPECT_NE(std::string{refused.error()}.find("accept-smmus"), std::string::npos);
+  EXPECT_EQ(hardware.registers[Reg::CR0] & CR0::SMMUEN::mask, 0u);
+  EXPECT_TRUE(smmu->init({.compatible = "vendor,odd-smmu", .accept_unknown = true}));
+}
+
+TEST_F(SmmuInstanceTest, Tegra264InvalidatesTwice) {
+  ASSERT_TRUE(smmu->quiesce());
+  ASSERT_TRUE(smmu->init({.compatible = "nvidia,tegra264-smmu"}));
+  EXPECT_EQ(std::string{smmu->part()}, "Tegra264");
+  hardware.executed.clear();
+  const Command one = tlbi_nh_all(VMID{7});
+  stage2::wait(*smmu, smmu->issue_and_sync({&one, 1}));
+  EXPECT_EQ(std::ranges::count(hardware.executed, one), 2);
+  ASSERT_EQ(hardware.executed.size(), 4u);
+}
+
 TEST_F(SmmuInstanceTest, RunsOutOfMemoryAtEveryAllocation) {
   for (unsigned n = 0; n < 3; ++n) {
     FakeHardware poor;
@@ -733,12 +754,12 @@ TEST(Errata, ClearsWhatAPartDoesNotDo) {
   stage2::Capabilities c{};
   c.idr0.set<IDR0::SEV>(true);
   IIDR iidr{{{0x48300'43b}}};
-  EXPECT_STREQ(apply_errata(iidr, c).part, "MMU-600");
+  EXPECT_STREQ(apply_errata(iidr, {}, c).part, "MMU-600");
   EXPECT_FALSE(c.idr0.get<IDR0::SEV>());
-  EXPECT_EQ(apply_errata(iidr.set<IIDR::Variant>(2), c).no_nesting, nullptr);
-  EXPECT_NE(apply_errata(IIDR{{{0x48710'43b}}}, c).no_nesting, nullptr);
-  EXPECT_EQ(apply_errata(IIDR{{{0x48711'43b}}}, c).no_nesting, nullptr);
-  EXPECT_EQ(apply_errata(IIDR{}, c).part, nullptr);
+  EXPECT_EQ(apply_errata(iidr.set<IIDR::Variant>(2), {}, c).no_nesting, nullptr);
+  EXPECT_NE(apply_errata(IIDR{{{0x48710'43b}}}, {}, c).no_nesting, nullptr);
+  EXPECT_EQ(apply_errata(IIDR{{{0x48711'43b}}}, {}, c).no_nesting, nullptr);
+  EXPECT_EQ(apply_errata(IIDR{}, {}, c).part, nullptr);
 }
 
 }  // namespace
