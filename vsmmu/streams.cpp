@@ -380,7 +380,7 @@ bool VSmmu::act_on_deferred() {
       s.fenced = s.fenced || s.timed_out || s.quarantined;
       fence = (s.timed_out || s.quarantined) && s.use;
       silent = s.flooded && s.use && !s.silenced;
-      heard = !fence && !silent && s.silenced && s.repaired && s.use && s.budget.repair();
+      heard = !silent && s.silenced && s.repaired && s.use && s.budget.repair();
       s.timed_out = s.quarantined = s.flooded = false;
       s.silenced = (s.silenced || silent) && !heard;
       if (silent || heard) s.repaired = false;
