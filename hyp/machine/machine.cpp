@@ -115,7 +115,7 @@ void connect_or_poll(unsigned index, const Smmu& wires, SmmuInstance& smmu) {
 bool stop_functions(unsigned smmu) {
   bool silent = true;
   for (const pci::Function& f : topology->functions())
-    if (f.stream && f.stream->smmu == smmu) silent &= pci::stop_dma(*machine_config(*enumerated, f), f.rid);
+    if (std::ranges::find(f.streams, smmu, &StreamRef::smmu) != f.streams.end()) silent &= pci::stop_dma(*machine_config(*enumerated, f), f.rid);
   return silent;
 }
 

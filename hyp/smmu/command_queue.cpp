@@ -374,11 +374,6 @@ bool CommandQueue::settle_abort(std::uint64_t position) {
   return true;
 }
 
-bool CommandQueue::alive() {
-  const SpinLock::Guard guard{recovery_};
-  return !failed_;
-}
-
 void CommandQueue::fail() {
   const SpinLock::Guard guard{recovery_};
   if (!failed_) die();
@@ -387,7 +382,7 @@ void CommandQueue::fail() {
 // With recovery_ held. A ticket is complete only when no DMA can go on that it was to end: where that cannot be had, whatever
 // waits for one goes on waiting, and it is tried again.
 void CommandQueue::die() {
-  if (!std::exchange(failed_, true))
+  if (!failed_.exchange(true))
     log("%.*s: the command queue cannot be used any more", static_cast<int>(name_.size()), name_.data());
   watched_at_ = hardware_.microseconds();
   if (listener_ != nullptr && !listener_->on_dead_queue()) return;

@@ -85,7 +85,7 @@ class CommandQueue {
   std::uint32_t acknowledge_others();
 
   // False: dead, or about to be.
-  [[nodiscard]] bool alive();
+  [[nodiscard]] bool alive() const { return !failed_.load(std::memory_order_acquire); }
 
   struct Counters {
     std::uint64_t commands = 0;  // appended, CMD_SYNC included
@@ -202,7 +202,7 @@ class CommandQueue {
   std::uint64_t watched_at_ = 0;         // and when,
   std::uint64_t looked_at_ = 0;          // and when somebody looked last
   bool standstill_said_ = false;
-  bool failed_ = false;  // it is to be dead, but DMA may go on: nothing is recovered any more
+  std::atomic<bool> failed_{false};  // it is to be dead, but DMA may go on: nothing is recovered any more
   enum class Cover : std::uint8_t { none, owed, issuing, issued } cover_ = Cover::none;  // of what was lost
   stage2::Ticket cover_ticket_ = 0;
   std::uint64_t aborted_at_ = kNever;

@@ -99,7 +99,7 @@ class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener
   [[nodiscard]] std::uint64_t page_request_overflows() const { return page_request_overflows_; }
   [[nodiscard]] CommandQueue::Counters command_counters() const { return commands_.counters(); }
   // See StreamOwner::on_smmu_failed().
-  [[nodiscard]] bool failed() { return !commands_.alive(); }
+  [[nodiscard]] bool failed() const { return !commands_.alive(); }
   [[nodiscard]] const char* part() const { return part_; }
 
   // stage2::SmmuPort
