@@ -102,11 +102,11 @@ def main() -> int:
             plain = manifest(machine, arguments.manifest)
             bootargs = subprocess.run(["fdtget", str(plain), "/vms/linux", "bootargs"], stdout=subprocess.PIPE, text=True,
                                       check=True).stdout.strip()
-            extra = f'/ {{ vms {{ linux {{ bootargs = "{bootargs} weir.shell"; }}; }}; }};\n'
+            extra = f'/ {{ vms {{ linux {{ bootargs = "{bootargs} weir.shell"; raw-console; }}; }}; }};\n'
         initrd = machine.initrd({"manifest.dtb": manifest(machine, arguments.manifest, extra), "Image": kernel,
                                  "initramfs.cpio": initramfs(disks)})
     if arguments.shell:
-        print("ctrl-A x ends QEMU")
+        print("ctrl-A x ends QEMU; ctrl-] r shows Weir's own lines again")
         return machine.interactive(image, initrd, append)
     result = machine.run(image, initrd, append, limit=arguments.limit)
     reason = check(result, disks, original)

@@ -81,6 +81,7 @@ bool console_attach(Vm& vm) {
   const unsigned number = mux.add(vm.name());
   consoles[number] = make<VmConsole>(vm, number);
   if (!consoles[number]) return false;
+  if (vm.config().raw_console) mux.start_raw(number);
   vm.uart = &consoles[number]->device;
   return vm.bus().add(guest_map::kUart, guest_map::kUartBytes, *vm.uart);
 }

@@ -91,6 +91,7 @@ struct VmConfig {
   std::uint64_t memory{};                     // bytes
   std::optional<std::uint64_t> entry_offset;  // a raw payload is put and entered here; none: an arm64 Image
   bool memory_calls{};                        // may give memory back, ask for it again, and be offered another VM's
+  bool raw_console{};                         // it has the terminal for itself at first (hyp/console/mux.hpp)
   std::uint8_t share_with{};                  // bit n: may offer its memory to VM n of the manifest
   unsigned vcpus{};
   StaticVector<std::uint16_t, kMaxVcpus> pcpus;  // pCPU of each vCPU; empty until assign_pcpus() unless pinned

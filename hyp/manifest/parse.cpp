@@ -33,8 +33,9 @@ struct Vocabulary {
 };
 constexpr std::array<std::string_view, 3> kRootProperties{"compatible", "exit", "accept-smmus"};
 constexpr std::array<std::string_view, 1> kRootNodes{"vms"};
-constexpr std::array<std::string_view, 9> kVmProperties{"kernel", "initrd",       "bootargs",     "cpus",      "pcpus",
-                                                        "memory", "entry-offset", "memory-calls", "share-with"};
+constexpr std::array<std::string_view, 10> kVmProperties{"kernel",     "initrd",     "bootargs",     "cpus",
+                                                         "pcpus",      "memory",     "entry-offset", "memory-calls",
+                                                         "share-with", "raw-console"};
 constexpr std::array<std::string_view, 2> kVmNodes{"vsmmus", "devices"};
 
 // Properties of a vSMMU that take something away, and where they are kept.
@@ -498,6 +499,15 @@ manifest::Unexpected too_many(Node list, std::string_view what, std::size_t most
   return fail(Code::too_many, line);
 }
 
+Checked read_raw_console(Node node, const Manifest& manifest, VmConfig& vm) {
+  const auto raw = flag(node, "raw-console");
+  if (!raw) return std::unexpected{raw.error()};
+  if (*raw && std::ranges::find(manifest.vms, true, &VmConfig::raw_console) != manifest.vms.end())
+    return wrong(Code::duplicate, node, node.property("raw-console"), "another VM has it", "it in one VM at most");
+  vm.raw_console = *raw;
+  return {};
+}
+
 Checked read_vm(Node node, const FileSource& files, Manifest& manifest, VmConfig& vm) {
   vm.name = node.name();
   vm.node = node.offset();
@@ -509,6 +519,8 @@ Checked read_vm(Node node, const FileSource& files, Manifest& manifest, VmConfig
   const auto memory_calls = flag(node, "memory-calls");
   if (!memory_calls) return std::unexpected{memory_calls.error()};
   vm.memory_calls = *memory_calls;
+  ok = read_raw_console(node, manifest, vm);
+  if (!ok) return ok;
 
   if (const Node list = node.child("vsmmus")) {
     ok = check_vocabulary(list, kList);

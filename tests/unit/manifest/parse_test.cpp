@@ -159,6 +159,17 @@ TEST(Manifest, SharingIsAllowedInOneDirection) {
   EXPECT_FALSE(vms[0].may_share_with(kMaxVms));
 }
 
+TEST(Manifest, OneVmMayHaveTheTerminalForItself) {
+  Tree root;
+  root.set("compatible", "weir,manifest-v1");
+  test::add_vm(root, "a");
+  test::add_vm(root, "b").set("raw-console");
+  const auto parsed = parse_tree(root);
+  ASSERT_EQ(parsed.error, "");
+  EXPECT_FALSE(parsed.manifest->vms[0].raw_console);
+  EXPECT_TRUE(parsed.manifest->vms[1].raw_console);
+}
+
 TEST(Manifest, PcpusAreAssignedAroundThePinnedOnes) {
   Tree root;
   root.set("compatible", "weir,manifest-v1");
@@ -313,7 +324,7 @@ constexpr Case kCases[] = {
      "/vms/linux/devices/disk1/x: unknown node; expected no node here"},
     {"UnknownProperty", Code::unknown_property, [](Tree&, Tree& vm) { vm.set("kernal", "Image"); },
      "/vms/linux: kernal = \"Image\": unknown property; expected one of kernel, initrd, bootargs, cpus, pcpus, memory, "
-     "entry-offset, memory-calls, share-with"},
+     "entry-offset, memory-calls, share-with, raw-console"},
     {"UnknownPropertyInList", Code::unknown_property, [](Tree& root, Tree&) { root["vms"].set("x", cells(1)); },
      "/vms: x = <0x1>: unknown property; expected none here"},
     {"NoVms", Code::missing, [](Tree& root, Tree&) { root.remove("vms"); },
@@ -443,6 +454,12 @@ constexpr Case kCases[] = {
        test::add_vm(root, "b").set("memory-calls");
      },
      "/vms/linux: share-with = \"b\", \"b\": \"b\" is given twice; expected each VM once"},
+    {"RawConsoleTwice", Code::duplicate,
+     [](Tree& root, Tree& vm) {
+       vm.set("raw-console");
+       test::add_vm(root, "b").set("raw-console");
+     },
+     "/vms/b: raw-console = (empty): another VM has it; expected it in one VM at most"},
     {"PciPath", Code::bad_value, [](Tree&, Tree& vm) { vm["devices"]["disk1"].set("pci", "08:01.0/20.0"); },
      "/vms/linux/devices/disk1: pci = \"08:01.0/20.0\": not a topology path; expected hexadecimal "
      "BUS:DEVICE.FUNCTION/DEVICE.FUNCTION..., as in \"08:01.0/00.0\""},
