@@ -303,7 +303,7 @@ TEST_F(Streams, FurtherStreamsFollowTheirVStreamId) {
   EXPECT_EQ(virt.vsmmu->streams().size(), 3u);
   guest.put_ste(3, Guest::s1_ste());
   guest.enable();
-  guest.submit({cfgi_ste(StreamID{3}, true), sync_none()});
+  guest.submit({cfgi_ste(3), sync_none()});
   for (const StreamID sid : {StreamID{0x33}, StreamID{0x30}})
     EXPECT_EQ(installed(sid).get<Ste::Config>(), SteConfig::s1_s2) << sid.value;
   smmu0.commands.clear();
