@@ -115,7 +115,8 @@ void connect_or_poll(unsigned index, const Smmu& wires, SmmuInstance& smmu) {
 bool stop_functions(unsigned smmu) {
   bool silent = true;
   for (const pci::Function& f : topology->functions())
-    if (std::ranges::find(f.streams, smmu, &StreamRef::smmu) != f.streams.end()) silent &= pci::stop_dma(*machine_config(*enumerated, f), f.rid);
+    if (std::ranges::find(f.streams, smmu, &StreamRef::smmu) != f.streams.end())
+      silent &= pci::stop_dma(*machine_config(*enumerated, f), f.rid);
   return silent;
 }
 
@@ -185,18 +186,17 @@ void machine_cut_off(unsigned smmu) {
       static_cast<int>(name.size()), name.data());
 }
 
-bool machine_poll_smmus() {
+bool machine_has_polled_smmus() { return std::ranges::contains(polled, true); }
+
+void machine_poll_smmus() {
   constexpr unsigned kMostRounds = 8;  // as many records as a full queue has
-  bool any = false;
   for (unsigned i = 0; i < smmu_count; ++i) {
     if (!polled[i]) continue;
-    any = true;
     SmmuInstance& smmu = *smmus[i].instance;
     smmu.on_global_error();
     for (unsigned round = 0; round < kMostRounds; ++round)
       if (smmu.drain_page_requests(kEventsPerInterrupt) + smmu.drain_events(kEventsPerInterrupt) == 0) break;
   }
-  return any;
 }
 
 void machine_more_events(unsigned index) {

@@ -35,8 +35,9 @@ void machine_route_smmu(const Platform& platform, unsigned index, unsigned pcpu)
 // them goes on. On any pCPU, with locks of the SMMU held.
 void machine_cut_off(unsigned smmu);
 
-// SMMUs without wired interrupts are looked after here, ten times a second. False: there is none.
-bool machine_poll_smmus();
+// SMMUs without wired interrupts: are there any? They are looked after by machine_poll_smmus(), ten times a second.
+[[nodiscard]] bool machine_has_polled_smmus();
+void machine_poll_smmus();
 
 // nullptr: there is no usable SMMU of that index (into Platform::smmus).
 [[nodiscard]] SmmuInstance* machine_smmu(unsigned index);

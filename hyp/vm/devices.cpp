@@ -227,7 +227,7 @@ void act_on_events() {
 
 bool on_tick() {
   bool alarms = false;  // are set
-  const bool polled = machine_poll_smmus();
+  machine_poll_smmus();
   for (const auto& devices : all) {
     if (!devices) continue;
     for (const auto& vsmmu : devices->vsmmus)
@@ -235,7 +235,7 @@ bool on_tick() {
     if (devices->rtc && devices->rtc->device.tick()) alarms = true;
   }
   act_on_events();
-  return quiet_ticks.fetch_add(1, std::memory_order_relaxed) < kTicksOfInterest || alarms || polled;
+  return quiet_ticks.fetch_add(1, std::memory_order_relaxed) < kTicksOfInterest || alarms || machine_has_polled_smmus();
 }
 
 // check_against() has seen to it that there is one of this name.
@@ -519,7 +519,7 @@ void route_interrupts(const Platform& platform) {
 void start_device_clock(const Platform& platform) {
   machine_tick_init(platform.timers, on_tick);
   route_interrupts(platform);
-  machine_want_tick();  // once, to find out whether any SMMU is polled
+  if (machine_has_polled_smmus()) machine_want_tick();
 }
 
 // DMA stops first, then the functions fall silent; nobody hears of events any more once the streams have no owner.

@@ -86,7 +86,7 @@ constexpr auto kFeatures = std::to_array<Feature>({
     {"sme", probe_sme, pfr1, 24, 1},
     {"mte", probe_mte, pfr1, 8, 1},
     {"mte2", probe_mte2, pfr1, 8, 2},
-    {"ssbs", probe_ssbs, pfr1, 4, 2},
+    {"ssbs", probe_ssbs, pfr1, 4, 2, 0, false},  // QEMU has MSR and MRS of it where the CPU has but the bit
     {"ras", probe_ras, pfr0, 28, 1},
     {"dit", probe_dit, pfr0, 48, 1},
     {"amu", probe_amu, pfr0, 44, 1},
