@@ -17,6 +17,7 @@ constexpr std::uint64_t kPage = 0x1000;
 // Physical RAM of the machine whatever runs on it: what a device compares with matters to nobody.
 constexpr std::uint64_t kPhysicalRam = 0x4000'0000;
 constexpr std::uint64_t kSettleUs = 300;
+constexpr std::uint64_t kPassUs = 10;  // times kPatience: a fifth of a second
 constexpr unsigned kWires = 4;
 
 constexpr std::uint64_t canary(std::uint64_t at) { return at * 0x9e37'79b9'7f4a'7c15 | 1; }
@@ -146,7 +147,12 @@ unsigned GuestRig::interrupts(Wire wire) {
   return guest::interrupts(first_intid_ + w) - interrupts_before_[w];
 }
 
-void GuestRig::pass() { isb(); }
+// What the guest waits for may be the work of another pCPU, which the host may let wait.
+void GuestRig::pass() {
+  const std::uint64_t until = now_us() + kPassUs;
+  while (now_us() < until) {
+  }
+}
 
 void GuestRig::settle() {
   const std::uint64_t until = now_us() + kSettleUs;
