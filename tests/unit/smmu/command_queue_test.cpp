@@ -312,6 +312,20 @@ TEST_F(CommandQueueTest, MoreHungStreamsThanCanBeRememberedAreAFailure) {
   EXPECT_EQ(listener.deaths, 1u);
 }
 
+TEST_F(CommandQueueTest, AHungStreamThatCannotBeRememberedHoldsUpAllWhileDmaMayGoOn) {
+  for (std::uint32_t sid = 0; sid < CommandQueue::kMostRefused; ++sid) {
+    hardware.hung = {sid};
+    const Command one = atc_inv_all(StreamID{sid});
+    wait(queue.push({&one, 1}, true));
+  }
+  listener.ends_dma = false;
+  hardware.hung = {CommandQueue::kMostRefused};
+  const Command one = atc_inv_all(StreamID{CommandQueue::kMostRefused});
+  const auto ticket = queue.push({&one, 1}, true);
+  for (unsigned i = 0; i < 1000; ++i) ASSERT_FALSE(queue.completed(ticket));
+  EXPECT_GE(listener.deaths, 1u);
+}
+
 TEST_F(CommandQueueTest, WhoeverWaitsForRoomInAQueueThatStandsStillGoesOnWhenItIsGivenUp) {
   hardware.stuck = true;
   hardware.tick = 200'000;
