@@ -6,6 +6,9 @@ through tools/qemu.py, whose logs stay in build/run/NAME/. @limit(seconds) gives
 names what is built before the first test. Several run at a time, each in a process of its own (as many as there are CPUs;
 -j 1: one after the other); a module that says TOGETHER = True is run by one process, for what its tests share.
 What was found goes to build/run/boot.json as well, with the seconds that each test and its machines took.
+
+A test that reaches a time limit is run once more, which is printed and stands in boot.json ("late"): the host may have been
+busy. Its first log is kept as console.late.log. A guest that stands still also looks like that: look into it.
 """
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -50,6 +54,7 @@ class Outcome:
     reason: str | None  # why it failed
     seconds: float
     cpu: float  # seconds that it and its machines kept CPUs busy
+    was_late: bool = False  # it reached its time limit, and this is the second run
 
 
 def find(parts: list[str]) -> list[Test]:
@@ -98,12 +103,26 @@ def run(test: Test) -> Outcome:
     return Outcome(test.name, reason, time.monotonic() - start, cpu_seconds() - busy)
 
 
+def late(outcome: Outcome) -> bool:
+    return outcome.reason is not None and "time limit" in outcome.reason
+
+
+def run_again(test: Test, first: Outcome) -> Outcome:
+    log = re.search(r"\(log: (\S+)\)", first.reason or "")
+    if log and Path(log[1]).exists():
+        Path(log[1]).rename(Path(log[1]).with_suffix(".late.log"))
+    print(f"boot {test.name}: {first.reason}; once more", flush=True)
+    second = run(test)
+    return Outcome(test.name, second.reason, first.seconds + second.seconds, first.cpu + second.cpu, was_late=True)
+
+
 def run_all(tests: list[Test], answers: Connection) -> None:
     """In a process of its own."""
     qemu.ECHO = False
     signal.signal(signal.SIGALRM, expire)
     for test in tests:
-        answers.send(run(test))
+        outcome = run(test)
+        answers.send(run_again(test, outcome) if late(outcome) else outcome)
     answers.close()
 
 
@@ -164,7 +183,7 @@ def main() -> int:
     failed = [outcome.name for outcome in outcomes if outcome.reason is not None]
     qemu.RUN.mkdir(parents=True, exist_ok=True)
     (qemu.RUN / "boot.json").write_text(json.dumps({
-        "passed": passed, "failed": failed,
+        "passed": passed, "failed": failed, "late": [outcome.name for outcome in outcomes if outcome.was_late],
         "seconds": {outcome.name: [round(outcome.seconds, 1), round(outcome.cpu, 1)] for outcome in outcomes}}, indent=1))
     print(f"boot: {len(passed)} passed, {len(failed)} failed in {time.monotonic() - start:.0f} s")
     return 1 if failed or not passed else 0
