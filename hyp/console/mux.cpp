@@ -21,7 +21,10 @@ void ConsoleMux::fresh_line() {
 
 void ConsoleMux::end_line(unsigned index) {
   Vm& vm = vms_[index];
-  if (line_of_ == index) return fresh_line();
+  if (line_of_ == index) {
+    vm.used = 0;
+    return fresh_line();
+  }
   fresh_line();
   show(vm.name);
   show("| ");
@@ -33,18 +36,22 @@ void ConsoleMux::end_line(unsigned index) {
 void ConsoleMux::append(unsigned index, std::string_view text) {
   if (text.empty()) return;
   Vm& vm = vms_[index];
-  if (index != focus_) {
-    if (vm.used + text.size() > kLine) end_line(index);
-    for (const char c : text) vm.line[vm.used++] = c;
-    return;
+  if (vm.used + text.size() > kLine) end_line(index);
+  if (index == focus_) {
+    go_on(index);
+    write(text);
   }
-  if (line_of_ != index) {
-    fresh_line();
-    write(vm.name);
-    write("| ");
-    line_of_ = index;
-  }
-  write(text);
+  for (const char c : text) vm.line[vm.used++] = c;
+}
+
+// A line that another came into the middle of is shown from its start again: each is whole somewhere.
+void ConsoleMux::go_on(unsigned index) {
+  if (line_of_ == index) return;
+  fresh_line();
+  write(vms_[index].name);
+  write("| ");
+  write({vms_[index].line.data(), vms_[index].used});
+  line_of_ = index;
 }
 
 void ConsoleMux::vm_output(unsigned index, char c) {
@@ -83,17 +90,14 @@ void ConsoleMux::set_focus(unsigned vm) {
   if (vm >= count_) return;
   focus_ = vm;
   say("console of ", vms_[vm].name, "");
-  if (vms_[vm].used == 0) return;
-  // What it has of a line is shown, and goes on there.
-  const unsigned used = vms_[vm].used;
-  vms_[vm].used = 0;
-  append(vm, {vms_[vm].line.data(), used});
+  if (vms_[vm].used != 0) go_on(vm);
 }
 
 void ConsoleMux::enter_raw() {
   say("raw mode for ", vms_[focus_].name, ": all that follows is its own, until Ctrl-] and r");
   raw_ = true;
   kept_bytes_ = 0;
+  vms_[focus_].used = 0;
 }
 
 // The guest may have left the terminal anywhere, in any state: a soft reset (DECSTR) and a fresh line come first.

@@ -2,7 +2,8 @@
 //
 // A guest's line begins with "name| " and holds plain text only (plain_text.hpp), also where there is a single VM: a line
 // that begins otherwise is Weir's, and no guest can make one. The VM in focus is written as it comes, so that prompts
-// show; the others line by line. Weir's own lines start on a fresh line.
+// show; the others line by line. Weir's own lines start on a fresh line, and what they came into the middle of is shown
+// again behind them.
 //
 // In raw mode, for editors and shells, the terminal is the focused VM's alone: its bytes pass as they are. Nothing else
 // is shown meanwhile: other VMs' lines and Weir's are kept, and follow when raw mode ends.
@@ -86,6 +87,7 @@ class ConsoleMux {
   void fresh_line();
   void end_line(unsigned vm);
   void append(unsigned vm, std::string_view text);
+  void go_on(unsigned vm);
   void say(std::string_view text, std::string_view name, std::string_view rest);
   void show(std::string_view text);
   void set_focus(unsigned vm);

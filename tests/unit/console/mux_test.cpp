@@ -41,7 +41,11 @@ TEST_F(MuxTest, LinesOfASingleVmAreToldApartToo) {
   mux.weir_line("weir: x\n");
   EXPECT_EQ(shown(), "\r\nweir: x\r\n");
   say(0, "root\n\n");
-  EXPECT_EQ(shown(), "a| root\r\na| \r\n") << "what goes on behind a line of Weir's is marked again";
+  EXPECT_EQ(shown(), "a| login: root\r\na| \r\n") << "what goes on behind a line of Weir's is whole again";
+  say(0, "half");
+  mux.weir_line("weir: y\n");
+  say(0, "\n");
+  EXPECT_EQ(shown(), "a| half\r\nweir: y\r\na| half\r\n");
 }
 
 TEST_F(MuxTest, SeveralVmsAreToldApart) {
@@ -52,7 +56,7 @@ TEST_F(MuxTest, SeveralVmsAreToldApart) {
   say(1, "thr");
   say(0, "four\r\n");
   say(1, "ee\r\n");
-  EXPECT_EQ(terminal.text, "a| one\r\nb| two\r\na| four\r\nb| three\r\n");
+  EXPECT_EQ(terminal.text, "a| one\r\nb| two\r\na| onefour\r\nb| three\r\n");
 }
 
 TEST_F(MuxTest, AGuestCannotMakeALineOfWeirs) {
