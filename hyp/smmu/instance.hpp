@@ -71,8 +71,8 @@ class SmmuInstance final : public stage2::SmmuPort, private CommandQueueListener
   // Delivers what the event queue holds, at most `most` records, each to the owner of its StreamID. Returns how many.
   unsigned drain_events(unsigned most);
   // Delivers what the event queue holds of the streams of `client`, in order and at most `most`, and leaves the rest to
-  // drain_events(): nobody pays for others' records but by a look, some 20 instructions for each one of the stream before it,
-  // 100 for another, and at most as many as the queue holds. Returns how many it has delivered.
+  // drain_events(): a SYNC pays for others' records by a look only, some 20 instructions for each one of the stream before it,
+  // 100 for another (by reading the code), and at most as many as the queue holds. Returns how many it has delivered.
   unsigned deliver_events_of(const void* client, unsigned most);
   // False: all that the event queue has shown up to now is delivered, on whichever pCPU. One load of PROD; takes no lock,
   // and never waits.
